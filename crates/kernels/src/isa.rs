@@ -1,0 +1,120 @@
+//! Which instructions the kernels use, chosen at run time.
+
+use crate::simd::Portable;
+use crate::simd::Simd;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{Avx2, Avx512};
+
+/// Instruction paths; all of them give the same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isa {
+    /// AVX-512 F, BW, VL, DQ and VNNI: sixteen lanes in one register.
+    Avx512,
+    /// AVX2, FMA and F16C: sixteen lanes in two registers.
+    Avx2,
+    /// Plain Rust, on every machine. Slow where the machine lacks fused multiply-add.
+    Portable,
+}
+
+impl Isa {
+    /// The fastest path this machine has.
+    pub fn detect() -> Isa {
+        [Isa::Avx512, Isa::Avx2].into_iter().find(|isa| isa.is_available()).unwrap_or(Isa::Portable)
+    }
+
+    /// Every path this machine has, the fastest first.
+    pub fn available() -> Vec<Isa> {
+        [Isa::Avx512, Isa::Avx2, Isa::Portable].into_iter().filter(|isa| isa.is_available()).collect()
+    }
+
+    /// Lower-case name for logs and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Avx512 => "avx512",
+            Isa::Avx2 => "avx2",
+            Isa::Portable => "portable",
+        }
+    }
+
+    fn is_available(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => {
+                Isa::Avx2.is_available()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vnni")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("f16c")
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            Isa::Avx512 | Isa::Avx2 => false,
+            Isa::Portable => true,
+        }
+    }
+}
+
+/// Code written once over sixteen lanes. `run` is `#[inline(always)]` in every implementation, so that it is
+/// compiled anew inside a function that has the instructions enabled.
+pub(crate) trait Kernel {
+    type Output;
+
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// An [`Isa`] that was found on this machine: the proof the vector types ask for.
+#[derive(Clone, Copy)]
+pub(crate) struct Path(Isa);
+
+impl Path {
+    /// None where the machine lacks the instructions.
+    pub(crate) fn new(isa: Isa) -> Option<Path> {
+        isa.is_available().then_some(Path(isa))
+    }
+
+    /// The path for single slices outside a pool.
+    pub(crate) fn detect() -> Path {
+        Path(Isa::detect())
+    }
+
+    pub(crate) fn isa(self) -> Isa {
+        self.0
+    }
+
+    #[inline]
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: a Path exists only for instructions that were detected.
+            Isa::Avx512 => unsafe { Avx512::new() }.call(kernel),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx2 => unsafe { Avx2::new() }.call(kernel),
+            _ => Portable.call(kernel),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn detected_path_is_the_first_available_one() {
+        assert_eq!(Isa::available().first(), Some(&Isa::detect()));
+        assert_eq!(Isa::available().last(), Some(&Isa::Portable));
+    }
+
+    #[test]
+    fn a_path_exists_for_each_available_isa_and_no_other() {
+        for isa in [Isa::Avx512, Isa::Avx2, Isa::Portable] {
+            assert_eq!(Path::new(isa).is_some(), Isa::available().contains(&isa), "{}", isa.name());
+        }
+    }
+}

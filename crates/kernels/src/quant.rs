@@ -1,0 +1,152 @@
+//! Activations as int8: 40 bytes for each block of 32 values.
+//!
+//! ```text
+//! bytes  0..32: q, each in -127..=127
+//! bytes 32..36: scale = largest magnitude / 127, f32
+//! bytes 36..40: correction = -128 * sum(q), i32
+//! ```
+//!
+//! q is value / scale, rounded to nearest even. A block with a NaN or an infinity has the scale NaN, which makes
+//! every output that depends on it NaN: a broken activation is never lost in the integers.
+
+use std::ops::Range;
+
+use crate::math::ROUND;
+use crate::plane::{Plane, QuantPlane};
+use crate::simd::{LANES, Simd};
+
+/// Quantizes some rows and blocks of `x` into `out`.
+///
+/// # Safety
+/// The ranges are within both planes; no other thread touches them in `out` or writes them in `x`.
+#[inline(always)]
+pub(crate) unsafe fn quantize<S: Simd>(
+    s: S,
+    x: Plane,
+    out: QuantPlane,
+    rows: Range<usize>,
+    blocks: Range<usize>,
+) {
+    assert!(blocks.end <= out.blocks() && blocks.end * BLOCK <= x.width());
+    for row in rows {
+        for block in blocks.clone() {
+            // SAFETY: the block lies within the row, as asserted.
+            unsafe {
+                quantize_block(s, x.row(row).add(block * BLOCK), out.row(row).add(block * QUANT_BLOCK_BYTES));
+            }
+        }
+    }
+}
+
+/// # Safety
+/// 32 values are readable at `x`, 40 bytes writable at `out`, which is aligned to 4.
+#[inline(always)]
+unsafe fn quantize_block<S: Simd>(s: S, x: *const f32, out: *mut u8) {
+    // SAFETY: within the 32 values and 40 bytes.
+    unsafe {
+        let values = [s.load(x), s.load(x.add(LANES))];
+        // Magnitudes order like their bits, with infinity and then NaN above all numbers.
+        let largest = s.largest_i32(s.max_i32(magnitude(s, values[0]), magnitude(s, values[1])));
+        let largest = f32::from_bits(largest.cast_unsigned());
+        let (scale, inverse) = if !largest.is_finite() {
+            (f32::NAN, 0.0)
+        } else if largest < SMALLEST {
+            (0.0, 0.0)
+        } else {
+            (largest / 127.0, 127.0 / largest)
+        };
+        let mut sum = s.splat_i32(0);
+        for (half, value) in values.into_iter().enumerate() {
+            let mut q = s.splat_i32(0);
+            if inverse != 0.0 {
+                let rounded = s.fma(value, s.splat(inverse), s.splat(ROUND));
+                q = s.sub_i32(s.to_bits(rounded), s.to_bits(s.splat(ROUND)));
+            }
+            s.store_i8(q, out.add(half * LANES).cast());
+            sum = s.add_i32(sum, q);
+        }
+        out.add(SCALE).cast::<f32>().write(scale);
+        out.add(CORRECTION).cast::<i32>().write(-128 * s.sum_i32(sum));
+    }
+}
+
+#[inline(always)]
+fn magnitude<S: Simd>(s: S, x: S::F32) -> S::I32 {
+    s.and_i32(s.to_bits(x), s.splat_i32(i32::MAX))
+}
+
+/// Values that share a scale.
+pub(crate) const BLOCK: usize = 32;
+pub(crate) const QUANT_BLOCK_BYTES: usize = 40;
+/// Offsets in a block.
+pub(crate) const SCALE: usize = 32;
+pub(crate) const CORRECTION: usize = 36;
+/// Below this the inverse of the scale is no f32; such values are zero beside any weight.
+const SMALLEST: f32 = 1e-35;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::{Isa, Kernel, Path};
+
+    struct Block<'a>(&'a [f32; BLOCK], &'a mut [u32; 10]);
+
+    impl Kernel for Block<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) {
+            // SAFETY: 32 values are read, 40 bytes written.
+            unsafe { quantize_block(s, self.0.as_ptr(), self.1.as_mut_ptr().cast()) }
+        }
+    }
+
+    fn quantized(isa: Isa, x: &[f32; BLOCK]) -> (Vec<i8>, f32, i32) {
+        let mut out = [0; 10];
+        Path::new(isa).expect("available").run(Block(x, &mut out));
+        let bytes = out.iter().flat_map(|word: &u32| word.to_ne_bytes());
+        (bytes.take(32).map(u8::cast_signed).collect(), f32::from_bits(out[8]), out[9].cast_signed())
+    }
+
+    #[test]
+    fn values_are_rounded_to_the_nearest_multiple_of_the_scale() {
+        let x: [f32; BLOCK] = std::array::from_fn(|i| (i as f32 * 0.77).sin() * 3.0);
+        let largest = x.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+        for isa in Isa::available() {
+            let (q, scale, correction) = quantized(isa, &x);
+            assert_eq!(scale, largest / 127.0);
+            assert_eq!(correction, -128 * q.iter().map(|&q| i32::from(q)).sum::<i32>());
+            for (q, x) in q.iter().zip(&x) {
+                assert!((f32::from(*q) * scale - x).abs() <= scale * 0.5001, "{q} for {x} at {scale}");
+            }
+        }
+    }
+
+    #[test]
+    fn halves_are_rounded_to_even() {
+        let mut x = [0.0; BLOCK];
+        x[..6].copy_from_slice(&[127.0, 0.5, 1.5, 2.5, -0.5, -1.5]);
+        for isa in Isa::available() {
+            assert_eq!(quantized(isa, &x).0[..6], [127, 0, 2, 2, 0, -2]);
+        }
+    }
+
+    #[test]
+    fn a_broken_value_breaks_the_scale_and_zeroes_are_zero() {
+        for isa in Isa::available() {
+            for broken in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                for at in 0..BLOCK {
+                    let mut x = [1.0; BLOCK];
+                    x[at] = broken;
+                    let (q, scale, correction) = quantized(isa, &x);
+                    assert!(scale.is_nan() && correction == 0 && q.iter().all(|&q| q == 0));
+                }
+            }
+            for tiny in [0.0, -0.0, 1e-45, 1e-38] {
+                assert_eq!(quantized(isa, &[tiny; BLOCK]), (vec![0; BLOCK], 0.0, 0));
+            }
+            let (q, scale, _) = quantized(isa, &[f32::MAX; BLOCK]);
+            assert!(scale.is_finite() && q.iter().all(|&q| q == 127));
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! Sixteen lanes in two 256-bit registers; int8 products by the exact sign trick.
+
+use std::arch::x86_64::*;
+
+use super::{LANES, Simd};
+use crate::isa::Kernel;
+
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    /// # Safety
+    /// The machine has AVX2, FMA and F16C.
+    #[inline(always)]
+    pub(crate) unsafe fn new() -> Self {
+        Avx2(())
+    }
+}
+
+/// The tree of [`Simd::sum`] from eight lanes on.
+///
+/// # Safety
+/// The machine has AVX2.
+#[inline(always)]
+pub(super) unsafe fn sum(a: __m256) -> f32 {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let a = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+        let a = _mm_add_ps(a, _mm_movehl_ps(a, a));
+        _mm_cvtss_f32(_mm_add_ss(a, _mm_shuffle_ps::<1>(a, a)))
+    }
+}
+
+/// The tree of [`Simd::largest`] from eight lanes on.
+///
+/// # Safety
+/// The machine has AVX2.
+#[inline(always)]
+pub(super) unsafe fn largest(a: __m256) -> f32 {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let a = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+        let a = _mm_max_ps(a, _mm_movehl_ps(a, a));
+        _mm_cvtss_f32(_mm_max_ss(a, _mm_shuffle_ps::<1>(a, a)))
+    }
+}
+
+/// All ones in the first `n` lanes.
+#[inline(always)]
+fn mask(n: usize) -> [__m256i; 2] {
+    // SAFETY: called only by methods of Avx2, which exists only on a machine with AVX2.
+    unsafe {
+        let n = _mm256_set1_epi32(n as i32);
+        [
+            _mm256_cmpgt_epi32(n, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)),
+            _mm256_cmpgt_epi32(n, _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15)),
+        ]
+    }
+}
+
+/// Applies intrinsics that touch no memory to both halves: `self` proves that the machine has them.
+macro_rules! both {
+    ($f:ident($($arg:ident),*)) => {
+        // SAFETY: an Avx2 exists only on a machine with these instructions.
+        unsafe { [$f($($arg[0]),*), $f($($arg[1]),*)] }
+    };
+}
+
+impl Simd for Avx2 {
+    type F32 = [__m256; 2];
+    type I32 = [__m256i; 2];
+    /// The signed weights and their magnitudes.
+    type Weights = [[__m256i; 2]; 2];
+
+    const WIDE: bool = false;
+    const PANEL: usize = 4;
+
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        #[inline(never)] // registers are allocated for one kernel at a time
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn enabled<K: Kernel>(simd: Avx2, kernel: K) -> K::Output {
+            kernel.run(simd)
+        }
+        // SAFETY: an Avx2 exists only on a machine with these instructions.
+        unsafe { enabled(self, kernel) }
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::F32 {
+        let x = [x; 2];
+        both!(_mm256_set1_ps(x))
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        both!(_mm256_add_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        both!(_mm256_sub_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        both!(_mm256_mul_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn div(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        both!(_mm256_div_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
+        both!(_mm256_fmadd_ps(a, b, c))
+    }
+
+    #[inline(always)]
+    fn max(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        both!(_mm256_max_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn min(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        both!(_mm256_min_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn first(self, n: usize, a: Self::F32, b: Self::F32) -> Self::F32 {
+        let mask = mask(n);
+        // SAFETY: an Avx2 exists only on a machine with these instructions.
+        unsafe {
+            [
+                _mm256_blendv_ps(b[0], a[0], _mm256_castsi256_ps(mask[0])),
+                _mm256_blendv_ps(b[1], a[1], _mm256_castsi256_ps(mask[1])),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn sum(self, a: Self::F32) -> f32 {
+        // SAFETY: an Avx2 exists only on a machine with these instructions.
+        unsafe { sum(_mm256_add_ps(a[0], a[1])) }
+    }
+
+    #[inline(always)]
+    fn largest(self, a: Self::F32) -> f32 {
+        // SAFETY: an Avx2 exists only on a machine with these instructions.
+        unsafe { largest(_mm256_max_ps(a[0], a[1])) }
+    }
+
+    #[inline(always)]
+    fn splat_i32(self, x: i32) -> Self::I32 {
+        let x = [x; 2];
+        both!(_mm256_set1_epi32(x))
+    }
+
+    #[inline(always)]
+    fn add_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
+        both!(_mm256_add_epi32(a, b))
+    }
+
+    #[inline(always)]
+    fn sub_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
+        both!(_mm256_sub_epi32(a, b))
+    }
+
+    #[inline(always)]
+    fn max_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
+        both!(_mm256_max_epi32(a, b))
+    }
+
+    #[inline(always)]
+    fn and_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
+        both!(_mm256_and_si256(a, b))
+    }
+
+    #[inline(always)]
+    fn shift_left_23(self, a: Self::I32) -> Self::I32 {
+        // SAFETY: an Avx2 exists only on a machine with these instructions.
+        unsafe { [_mm256_slli_epi32::<23>(a[0]), _mm256_slli_epi32::<23>(a[1])] }
+    }
+
+    #[inline(always)]
+    fn halve_i32(self, a: Self::I32) -> Self::I32 {
+        // SAFETY: an Avx2 exists only on a machine with these instructions.
+        unsafe { [_mm256_srai_epi32::<1>(a[0]), _mm256_srai_epi32::<1>(a[1])] }
+    }
+
+    #[inline(always)]
+    fn sum_i32(self, a: Self::I32) -> i32 {
+        lanes(a).into_iter().fold(0, i32::wrapping_add)
+    }
+
+    #[inline(always)]
+    fn largest_i32(self, a: Self::I32) -> i32 {
+        // SAFETY: an Avx2 exists only on a machine with these instructions.
+        unsafe {
+            let a = _mm256_max_epi32(a[0], a[1]);
+            let a = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256::<1>(a));
+            let a = _mm_max_epi32(a, _mm_shuffle_epi32::<0b01_00_11_10>(a));
+            _mm_cvtsi128_si32(_mm_max_epi32(a, _mm_shuffle_epi32::<0b10_11_00_01>(a)))
+        }
+    }
+
+    #[inline(always)]
+    fn to_f32(self, a: Self::I32) -> Self::F32 {
+        both!(_mm256_cvtepi32_ps(a))
+    }
+
+    #[inline(always)]
+    fn to_bits(self, a: Self::F32) -> Self::I32 {
+        both!(_mm256_castps_si256(a))
+    }
+
+    #[inline(always)]
+    fn with_bits(self, a: Self::I32) -> Self::F32 {
+        both!(_mm256_castsi256_ps(a))
+    }
+
+    #[inline(always)]
+    fn dot_start(self, _correction: i32) -> Self::I32 {
+        self.splat_i32(0) // the weights are made signed again, so there is nothing to correct
+    }
+
+    #[inline(always)]
+    fn dot(self, sum: Self::I32, [w, magnitude]: Self::Weights, x: i32) -> Self::I32 {
+        // w * x = |w| * (x with the sign of w). |w| <= 128 and |x| <= 127, so a pair is at most 32512: it fits.
+        // SAFETY: an Avx2 exists only on a machine with these instructions.
+        unsafe {
+            let x = _mm256_set1_epi32(x);
+            let ones = _mm256_set1_epi16(1);
+            let pairs0 = _mm256_maddubs_epi16(magnitude[0], _mm256_sign_epi8(x, w[0]));
+            let pairs1 = _mm256_maddubs_epi16(magnitude[1], _mm256_sign_epi8(x, w[1]));
+            [
+                _mm256_add_epi32(sum[0], _mm256_madd_epi16(pairs0, ones)),
+                _mm256_add_epi32(sum[1], _mm256_madd_epi16(pairs1, ones)),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_weights(self, from: *const u8) -> Self::Weights {
+        // SAFETY: the caller vouches for 64 readable bytes.
+        unsafe {
+            let flip = _mm256_set1_epi8(-128);
+            let w = [
+                _mm256_xor_si256(_mm256_loadu_si256(from.cast()), flip),
+                _mm256_xor_si256(_mm256_loadu_si256(from.add(32).cast()), flip),
+            ];
+            [w, [_mm256_abs_epi8(w[0]), _mm256_abs_epi8(w[1])]]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> Self::F32 {
+        // SAFETY: the caller vouches for 16 readable values.
+        unsafe { [_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))] }
+    }
+
+    #[inline(always)]
+    unsafe fn load_first(self, n: usize, from: *const f32) -> Self::F32 {
+        let mask = mask(n);
+        // SAFETY: the caller vouches for n readable values; masked lanes are not read.
+        unsafe { [_mm256_maskload_ps(from, mask[0]), _mm256_maskload_ps(from.wrapping_add(8), mask[1])] }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, a: Self::F32, to: *mut f32) {
+        // SAFETY: the caller vouches for 16 writable values.
+        unsafe {
+            _mm256_storeu_ps(to, a[0]);
+            _mm256_storeu_ps(to.add(8), a[1]);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(self, n: usize, a: Self::F32, to: *mut f32) {
+        let mask = mask(n);
+        // SAFETY: the caller vouches for n writable values; masked lanes are not written.
+        unsafe {
+            _mm256_maskstore_ps(to, mask[0], a[0]);
+            _mm256_maskstore_ps(to.wrapping_add(8), mask[1], a[1]);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(self, from: *const u16) -> Self::F32 {
+        // SAFETY: the caller vouches for 16 readable half-precision values.
+        unsafe {
+            [
+                _mm256_cvtph_ps(_mm_loadu_si128(from.cast())),
+                _mm256_cvtph_ps(_mm_loadu_si128(from.add(8).cast())),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_f16(self, a: Self::F32, to: *mut u16) {
+        // SAFETY: the caller vouches for 16 writable half-precision values.
+        unsafe {
+            _mm_storeu_si128(to.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(a[0]));
+            _mm_storeu_si128(to.add(8).cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(a[1]));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_i8(self, a: Self::I32, to: *mut i8) {
+        // SAFETY: the caller vouches for 16 writable bytes.
+        unsafe {
+            let low = _mm_packs_epi32(_mm256_castsi256_si128(a[0]), _mm256_extracti128_si256::<1>(a[0]));
+            let high = _mm_packs_epi32(_mm256_castsi256_si128(a[1]), _mm256_extracti128_si256::<1>(a[1]));
+            _mm_storeu_si128(to.cast(), _mm_packs_epi16(low, high));
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, from: *const u8) {
+        // SAFETY: a prefetch of any address is allowed.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+    }
+}
+
+#[inline(always)]
+fn lanes(a: [__m256i; 2]) -> [i32; LANES] {
+    // SAFETY: both are 64 bytes of plain integers.
+    unsafe { std::mem::transmute(a) }
+}

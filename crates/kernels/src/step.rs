@@ -1,0 +1,344 @@
+//! A recorded operation: which pieces it falls into, and which kernel runs on a piece.
+//!
+//! How a step is cut depends on its sizes and the number of threads, never on chance. The bits of an element do not
+//! depend on the cut.
+
+use std::ops::Range;
+
+use crate::attention::{CachedPiece, Heads, PackPiece, SpanPiece, StorePiece};
+use crate::isa::Path;
+use crate::kv::{KvCells, KvRow};
+use crate::linear::{Finish, Input, Linear, MAX_PANEL};
+use crate::matrix::{Matrix, TILE};
+use crate::plane::{Plane, QuantPlane};
+use crate::program::{Slot, Value};
+use crate::quant::BLOCK;
+use crate::rope::RopeTable;
+use crate::rows::{QuantPiece, RowOp, RowPiece};
+
+/// One operation of a program. All threads finish it before any begins the next.
+pub(crate) struct Step<'a> {
+    pub(crate) op: Op<'a>,
+    /// The slot it writes.
+    pub(crate) out: usize,
+    /// The slot that takes the same rows as int8, if something wants them so.
+    pub(crate) quantized: Option<usize>,
+    /// The interrupt is read before it.
+    pub(crate) checkpoint: bool,
+}
+
+pub(crate) enum Op<'a> {
+    Rows(RowOp<'a, Value>),
+    Quantize {
+        x: Value,
+    },
+    Linear {
+        x: Value,
+        /// The slot of `x` as int8, for a Q8 matrix.
+        quantized: Option<usize>,
+        w: &'a Matrix,
+        bias: Option<&'a [f32]>,
+        after: After,
+    },
+    PackKeys {
+        k: Value,
+        heads: usize,
+        head_dim: usize,
+        blocks: Vec<Range<usize>>,
+    },
+    Attend {
+        q: Value,
+        v: Value,
+        keys: usize,
+        heads: usize,
+        head_dim: usize,
+        groups: Vec<RowGroup>,
+    },
+    Store {
+        q: Value,
+        k: Value,
+        v: Value,
+        rope: &'a RopeTable,
+        layer: usize,
+        kv_heads: usize,
+        head_dim: usize,
+        rows: &'a [KvRow<'a>],
+    },
+    AttendCached {
+        rotated: usize,
+        layer: usize,
+        heads: usize,
+        kv_heads: usize,
+        head_dim: usize,
+        rows: &'a [KvRow<'a>],
+        groups: Vec<Range<usize>>,
+    },
+}
+
+/// What follows a product.
+#[derive(Clone, Copy)]
+pub(crate) enum After {
+    Store,
+    Gelu,
+    Add(Value),
+    SwiGlu,
+}
+
+/// Rows of one span, and the first block of the span's keys.
+pub(crate) struct RowGroup {
+    pub(crate) rows: Range<usize>,
+    pub(crate) span: Range<usize>,
+    pub(crate) first_block: usize,
+}
+
+/// Where a run's values are.
+#[derive(Clone, Copy)]
+pub(crate) struct Buffers<'a> {
+    /// The arena, in which slot i begins at `offsets[i]`.
+    base: *mut u8,
+    offsets: &'a [usize],
+    slots: &'a [Slot],
+    cells: Option<KvCells>,
+    threads: usize,
+}
+
+impl<'a> Buffers<'a> {
+    /// # Safety
+    /// Each slot has its bytes at its offset from `base`, aligned to 64, for as long as the buffers are used; slots
+    /// that are in use at the same step do not overlap.
+    pub(crate) unsafe fn new(
+        base: *mut u8,
+        offsets: &'a [usize],
+        slots: &'a [Slot],
+        cells: Option<KvCells>,
+        threads: usize,
+    ) -> Self {
+        assert_eq!(offsets.len(), slots.len());
+        Buffers { base, offsets, slots, cells, threads }
+    }
+
+    fn value(&self, v: Value) -> Plane {
+        let slot = &self.slots[v.slot];
+        assert!(v.rows() == slot.rows && v.offset + v.width() <= slot.width);
+        // SAFETY: `new` was told where the slot is; the columns are within its rows.
+        unsafe {
+            let at = self.base.add(self.offsets[v.slot]).cast::<f32>().add(v.offset);
+            Plane::new(at, slot.stride_bytes / size_of::<f32>(), slot.rows, v.width())
+        }
+    }
+
+    fn plane(&self, slot: usize) -> Plane {
+        let Slot { rows, width, stride_bytes, .. } = self.slots[slot];
+        // SAFETY: `new` was told where the slot is.
+        unsafe {
+            let at = self.base.add(self.offsets[slot]).cast::<f32>();
+            Plane::new(at, stride_bytes / size_of::<f32>(), rows, width)
+        }
+    }
+
+    fn quantized(&self, slot: usize) -> QuantPlane {
+        let Slot { rows, width, stride_bytes, .. } = self.slots[slot];
+        // SAFETY: as in `plane`; strides are multiples of 64.
+        unsafe { QuantPlane::new(self.base.add(self.offsets[slot]), stride_bytes, rows, width) }
+    }
+
+    fn cells(&self) -> KvCells {
+        self.cells.expect("a run with cached attention was checked to have a store")
+    }
+}
+
+impl Op<'_> {
+    /// Calls `f` with each slot the operation reads.
+    pub(crate) fn for_each_input(&self, mut f: impl FnMut(usize)) {
+        match self {
+            Op::Rows(op) => {
+                op.map(|v| f(v.slot));
+            }
+            Op::Quantize { x } => f(x.slot),
+            Op::Linear { x, quantized, after, .. } => {
+                f(quantized.unwrap_or(x.slot));
+                if let After::Add(residual) = after {
+                    f(residual.slot);
+                }
+            }
+            Op::PackKeys { k, .. } => f(k.slot),
+            Op::Attend { q, v, keys, .. } => [q.slot, v.slot, *keys].into_iter().for_each(f),
+            Op::Store { q, k, v, .. } => [q.slot, k.slot, v.slot].into_iter().for_each(f),
+            Op::AttendCached { rotated, .. } => f(*rotated),
+        }
+    }
+
+    /// A piece can write its part of the output as int8 too, because it is made of whole blocks.
+    pub(crate) fn can_quantize(&self) -> bool {
+        match self {
+            Op::Rows(_) | Op::Linear { .. } => true,
+            Op::Attend { head_dim, .. } | Op::AttendCached { head_dim, .. } => head_dim.is_multiple_of(BLOCK),
+            Op::Quantize { .. } | Op::PackKeys { .. } | Op::Store { .. } => false,
+        }
+    }
+}
+
+impl Step<'_> {
+    /// How many pieces the step has.
+    pub(crate) fn piece_count(&self, slots: &[Slot], threads: usize) -> usize {
+        let out = &slots[self.out];
+        match &self.op {
+            Op::Rows(_) | Op::Quantize { .. } | Op::Store { .. } => {
+                out.rows.div_ceil(rows_of_piece(out, threads))
+            }
+            Op::Linear { w, after, .. } => LinearCut::new(w, *after, out.rows, threads).piece_count(),
+            Op::PackKeys { blocks, .. } => blocks.len(),
+            Op::Attend { heads, groups, .. } => groups.len() * heads,
+            Op::AttendCached { heads, kv_heads, groups, .. } => {
+                groups.len() * kv_heads * head_parts(*heads, *kv_heads, groups.len(), threads)
+            }
+        }
+    }
+
+    /// Computes one piece.
+    ///
+    /// # Safety
+    /// The slots the step reads are complete. Nobody else runs the same piece, or reads what the step writes.
+    pub(crate) unsafe fn run(&self, piece: usize, path: Path, buffers: &Buffers<'_>) {
+        let out = &buffers.slots[self.out];
+        let quantized = self.quantized.map(|slot| buffers.quantized(slot));
+        let rows_of = |piece: usize| {
+            let count = rows_of_piece(out, buffers.threads);
+            piece * count..((piece + 1) * count).min(out.rows)
+        };
+        match &self.op {
+            Op::Rows(op) => {
+                let op = op.map(|v| buffers.value(v));
+                path.run(RowPiece { op, out: buffers.plane(self.out), quantized, rows: rows_of(piece) });
+            }
+            Op::Quantize { x } => {
+                let quantized = buffers.quantized(self.out);
+                path.run(QuantPiece { x: buffers.value(*x), quantized, rows: rows_of(piece) });
+            }
+            Op::Linear { x, quantized: input, w, bias, after } => {
+                let (rows, tiles) = LinearCut::new(w, *after, out.rows, buffers.threads).piece(piece);
+                let x = match input {
+                    Some(slot) => Input::Q8(buffers.quantized(*slot)),
+                    None => Input::F32(buffers.value(*x)),
+                };
+                let finish = match after {
+                    After::Store => Finish::Store,
+                    After::Gelu => Finish::Gelu,
+                    After::Add(residual) => Finish::Add(buffers.value(*residual)),
+                    After::SwiGlu => Finish::SwiGlu { partner: w.tile_count() / 2 },
+                };
+                let out = buffers.plane(self.out);
+                path.run(Linear { x, w, bias: *bias, finish, out, quantized, rows, tiles });
+            }
+            Op::PackKeys { k, heads, head_dim, blocks } => path.run(PackPiece {
+                k: buffers.value(*k),
+                keys: buffers.plane(self.out),
+                head_count: *heads,
+                head_dim: *head_dim,
+                block: piece,
+                rows: blocks[piece].clone(),
+            }),
+            Op::Attend { q, v, keys, heads, head_dim, groups } => {
+                let group = &groups[piece / heads];
+                let (q, out) = (buffers.value(*q), buffers.plane(self.out));
+                path.run(SpanPiece {
+                    common: Heads { q, out, quantized, head_dim: *head_dim },
+                    v: buffers.value(*v),
+                    keys: buffers.plane(*keys),
+                    head_count: *heads,
+                    first_block: group.first_block,
+                    span: group.span.clone(),
+                    rows: group.rows.clone(),
+                    head: piece % heads,
+                });
+            }
+            Op::Store { q, k, v, rope, layer, rows, .. } => path.run(StorePiece {
+                q: buffers.value(*q),
+                k: buffers.value(*k),
+                v: buffers.value(*v),
+                rotated: buffers.plane(self.out),
+                rope,
+                cells: buffers.cells(),
+                layer: *layer,
+                kv_rows: rows,
+                rows: rows_of(piece),
+            }),
+            Op::AttendCached { rotated, layer, heads, kv_heads, head_dim, rows, groups } => {
+                let parts = head_parts(*heads, *kv_heads, groups.len(), buffers.threads);
+                let (part, piece) = (piece % parts, piece / parts);
+                let (kv_head, group) = (piece % kv_heads, &groups[piece / kv_heads]);
+                let shared_by = heads / kv_heads;
+                let first = kv_head * shared_by;
+                let (q, out) = (buffers.plane(*rotated), buffers.plane(self.out));
+                path.run(CachedPiece {
+                    common: Heads { q, out, quantized, head_dim: *head_dim },
+                    cells: buffers.cells(),
+                    layer: *layer,
+                    kv_head,
+                    kv_rows: rows,
+                    rows: group.clone(),
+                    heads: first + part * shared_by / parts..first + (part + 1) * shared_by / parts,
+                });
+            }
+        }
+    }
+}
+
+/// Rows of a piece of a step over whole rows: two pieces a thread, but not more than fit in the first cache.
+fn rows_of_piece(out: &Slot, threads: usize) -> usize {
+    out.rows.div_ceil(2 * threads).min(ROW_PIECE_BYTES / out.stride_bytes).max(1)
+}
+
+/// Into how many parts the heads that share keys are split, so that there is work for every thread.
+fn head_parts(heads: usize, kv_heads: usize, groups: usize, threads: usize) -> usize {
+    let wanted = if threads == 1 { 1 } else { 3 * threads };
+    wanted.div_ceil(groups * kv_heads).min(heads / kv_heads)
+}
+
+/// How a product is cut: by rows, so that a piece's activations stay in the second cache, and by tiles.
+struct LinearCut {
+    rows: usize,
+    rows_of_piece: usize,
+    tiles: usize,
+    tiles_of_piece: usize,
+}
+
+impl LinearCut {
+    fn new(w: &Matrix, after: After, rows: usize, threads: usize) -> LinearCut {
+        let (tiles, tile_bytes) = match after {
+            After::SwiGlu => (w.tile_count() / 2, 2 * w.tile_bytes()),
+            _ => (w.tile_count(), w.tile_bytes()),
+        };
+        debug_assert!(tiles * TILE < w.n() + TILE);
+        let wanted = if threads == 1 { 1 } else { 4 * threads };
+        let tiles_of_piece = (PIECE_WEIGHT_BYTES / tile_bytes).min(tiles / wanted).max(1);
+        let mut rows_of_piece = rows;
+        if rows > MAX_PANEL {
+            let row_bytes = w.tile_bytes() / TILE;
+            let parts = wanted.div_ceil(tiles.div_ceil(tiles_of_piece));
+            rows_of_piece = rows.div_ceil(parts).min(PIECE_ROW_BYTES / row_bytes).max(PIECE_ROWS);
+            rows_of_piece = rows_of_piece.next_multiple_of(PIECE_ROWS);
+        }
+        LinearCut { rows, rows_of_piece, tiles, tiles_of_piece }
+    }
+
+    fn piece_count(&self) -> usize {
+        self.rows.div_ceil(self.rows_of_piece) * self.tiles.div_ceil(self.tiles_of_piece)
+    }
+
+    /// Tiles are counted first, so that neighbouring pieces read on where the last one stopped.
+    fn piece(&self, piece: usize) -> (Range<usize>, Range<usize>) {
+        let columns = self.tiles.div_ceil(self.tiles_of_piece);
+        let (row, tile) = (piece / columns * self.rows_of_piece, piece % columns * self.tiles_of_piece);
+        (row..(row + self.rows_of_piece).min(self.rows), tile..(tile + self.tiles_of_piece).min(self.tiles))
+    }
+}
+
+/// Bytes of the rows of one piece of a step over rows.
+const ROW_PIECE_BYTES: usize = 32 << 10;
+/// Bytes of weights that a piece of a product reads: enough to keep the prefetchers warm.
+const PIECE_WEIGHT_BYTES: usize = 64 << 10;
+/// Bytes of activations that stay in the second cache while tiles pass by.
+const PIECE_ROW_BYTES: usize = 512 << 10;
+/// Rows of a piece are a multiple of this, so that panels are full.
+const PIECE_ROWS: usize = 24;
