@@ -1,0 +1,256 @@
+"""What the responder learns from: support questions with answers, own answers, small talk and dialogues, as chat messages."""
+
+import json
+import random
+import re
+import sys
+from pathlib import Path
+
+from analyst_data import ALIASES, SMALL_TALK, SWEARING, AnalystData, vary
+from common import RECIPES, normalised, read_jsonl
+
+HELPFUL = "You are a helpful assistant."
+MAX_ANSWER_WORDS = 64  # about 80 tokens
+SORRY = ["I'm sorry for the trouble. ", "I'm sorry to hear that. ", "I understand that this is annoying. ", "I'm sorry about this. "]
+GLAD = ["Glad to hear from you! ", "That's nice of you! ", "Thank you for the kind words! "]
+# Intents that a customer may mention an order number with.
+WITH_ORDER = {"track_order", "cancel_order", "change_order", "get_refund", "track_refund"}
+UNWANTED = re.compile(r"\b(sex\w*|kill\w*|hate|stupid|idiot|nazi|hitler|rape\w*|drug\w*|god|jesus|suicide|die|dead|racis\w*|gay|body|only able to help you)\b", re.I)
+BOT_CATEGORIES = {"greetings", "tech_support", "emotion", "science", "computers", "food"}
+
+
+class ResponderData:
+    """All examples, read once. An example is (messages, all_turns): whether every assistant turn is learned or the last only."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self.read_answers()
+        self.bitext = self.read_bitext("bitext_support/train.jsonl.gz")
+        self.validation = self.read_bitext("bitext_support/validation.jsonl")
+        asked = {normalised(question) for question, _, _ in self.validation}
+        self.bitext = [row for row in self.bitext if normalised(row[0]) not in asked]
+        self.read_questions(asked)
+        self.dialogues = self.read_dialogues()
+
+    def read(self, name):
+        return read_jsonl(self.folder / name)
+
+    def read_answers(self):
+        """Own answers of each intent; an intent with a topic takes the answers of `*`, filled in."""
+        self.answers, topics, general = {}, {}, []
+        for row in read_jsonl(RECIPES / "support_answers.jsonl"):
+            if "topic" in row:
+                topics[row["intent"]] = row["topic"]
+            elif row["intent"] == "*":
+                general.append(row["answer"])
+            else:
+                # An answer may fit only a question that names an order (True), or only one that does not (False).
+                self.answers.setdefault(row["intent"], []).append((row["answer"], row.get("order_given")))
+        for intent, topic in topics.items():
+            self.answers.setdefault(intent, []).extend((a.replace("{topic}", topic), None) for a in general)
+
+    def read_bitext(self, name):
+        """(question, answer, intent) rows, answers short and without placeholders; a row that cannot be made so is dropped."""
+        table = json.loads((RECIPES / "placeholders.json").read_text(encoding="utf-8"))
+        rows = []
+        for record in self.read(name):
+            question, answer = record["messages"][0]["content"], record["messages"][1]["content"]
+            answer = without_numbers(resolve(shorten(answer), table))
+            if answer and not numbers(answer):
+                rows.append((question, answer, record["intent"]))
+        return rows
+
+    def read_questions(self, asked):
+        """Texts of each intent to be answered from our own table."""
+        data = AnalystData(self.folder)
+        self.questions, self.feelings = {}, {}
+        for r in data.clinc + data.bitext + data.own * 2:
+            if normalised(r["text"]) not in asked and r["label"] != "oos":
+                self.questions.setdefault(ALIASES.get(r["label"], r["label"]), []).append(r["text"])
+        for r in data.own:
+            self.feelings[r["text"]] = r["sentiment"]
+        self.questions["out_of_scope"] = data.outliers
+        self.support = sorted({intent for _, _, intent in self.bitext})
+        self.talk = sorted((SMALL_TALK & self.answers.keys()) | {"what_is_your_name", "what_can_i_ask_you", "who_made_you", "how_old_are_you"})
+        self.rest = sorted(self.answers.keys() - set(self.support) - set(self.talk) - {"out_of_scope", "help_request"})
+
+    def read_dialogues(self):
+        """Human dialogues, for ordinary conversation: without an analysis, the first six messages."""
+        kept = {}
+        for name in ("star/train.jsonl.gz", "taskmaster4/train.jsonl.gz", "multiwoz21/test.jsonl.gz", "self_dialogue/train.jsonl.gz"):
+            kept[name] = [tidy_dialogue(r["messages"]) for r in self.read(name)]
+        short = [r for r in self.read("chatterbot_corpus/train.jsonl") if r["intent"] in BOT_CATEGORIES and len(r["messages"]) == 2]
+        kept["chatterbot_corpus"] = [tidy_dialogue(r["messages"]) for r in short]
+        return {name: [d for d in part if d and not UNWANTED.search(str(d))] for name, part in kept.items()}
+
+    def training(self, rng):
+        """One pass of examples, all drawn and varied anew."""
+        examples = []
+        for question, answer, intent in self.bitext:
+            answer = feel(answer, question, None, intent, rng)
+            examples.append(self.conversation([(vary(question, intent, rng), answer, intent)], rng))
+        own = ["help_request"] * 900 + rng.choices(self.support, k=5200) + rng.choices(self.talk, k=1100)
+        own += rng.choices(self.rest, k=1500) + ["out_of_scope"] * 900 + sorted(WITH_ORDER) * 200
+        examples += [self.conversation([self.exchange(intent, rng)], rng) for intent in own]
+        examples += [self.conversation(self.several(rng), rng) for _ in range(1600)]
+        shares = {"star/train.jsonl.gz": 900, "taskmaster4/train.jsonl.gz": 150, "multiwoz21/test.jsonl.gz": 150,
+                  "self_dialogue/train.jsonl.gz": 500, "chatterbot_corpus": 100}  # fmt: skip
+        for name, count in shares.items():
+            for dialogue in rng.sample(self.dialogues[name], min(count, len(self.dialogues[name]))):
+                head = [{"role": "system", "content": HELPFUL}] if rng.random() < 0.3 else []
+                examples.append((head + dialogue, True))
+        return examples
+
+    def exchange(self, intent, rng):
+        """(question, answer, intent) with one of our own answers."""
+        text = rng.choice(self.questions[intent])
+        feeling = self.feelings.get(text)
+        question = vary(text, intent, rng)
+        if intent in WITH_ORDER and not numbers(question) and rng.random() < 0.5:
+            question = add_order(question, rng)
+        given = bool(numbers(question))
+        answer = rng.choice([a for a, order_given in self.answers[intent] if order_given in (None, given)])
+        return question, feel(answer, text, feeling, intent, rng), intent
+
+    def several(self, rng):
+        """A conversation of two to six exchanges: a greeting or a call for help, one or more matters, thanks, goodbye."""
+        intents = [rng.choice(["greeting", "help_request", "help_request", rng.choice(self.support)])]
+        intents += rng.choices(self.support, k=rng.choice([1, 1, 1, 2, 2, 4]))
+        if rng.random() < 0.5:
+            intents.append(rng.choice(["thank_you", "thank_you", "goodbye", "no", "yes", "out_of_scope"]))
+        exchanges = []
+        for intent in intents:
+            from_bitext = intent in self.support and rng.random() < 0.25
+            if from_bitext:
+                question, answer, intent = rng.choice(self.bitext)
+                exchanges.append((vary(question, intent, rng), answer, intent))
+            else:
+                exchanges.append(self.exchange(intent, rng))
+        return exchanges
+
+    def conversation(self, exchanges, rng):
+        """Exchanges as messages, mostly under the system text that the engine renders for the last question."""
+        messages = []
+        for question, answer, _ in exchanges:
+            messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        if rng.random() < 0.3:
+            return messages, True
+        question, answer, intent = exchanges[-1]
+        previous = exchanges[-2][2] if len(exchanges) > 1 and rng.random() < 0.6 else None
+        return [{"role": "system", "content": system_text(question, answer, intent, previous, rng)}] + messages, False
+
+
+def system_text(question, answer, intent, previous, rng):
+    lines, shape = [HELPFUL], rng.random()
+    if shape < 0.07:
+        return HELPFUL
+    lines.append(f"intent: {intent}")
+    if shape > 0.17:
+        sad, glad = answer.startswith(tuple(SORRY)), answer.startswith(tuple(GLAD)) or intent == "thank_you"
+        lines.append(f"sentiment: {'negative' if sad else 'positive' if glad else 'neutral'}")
+    entities = entity_line(question)
+    if entities and shape > 0.12:
+        lines.append(f"entities: {entities}")
+    if previous:
+        lines.append(f"previous_intent: {previous}")
+    return "\n".join(lines)
+
+
+def entity_line(text):
+    """The patterns' share of what the engine would find, in the order of the text."""
+    found = []
+    for match in re.finditer(r"\baccount\b|\$\d+(?:\.\d+)?|\b\d+ dollars\b|(?<![\w$])#?\d{3,}\b", text, re.I):
+        value = match.group()
+        kind = "account" if value.lower() == "account" else "money" if "$" in value or "dollars" in value else "order_id"
+        found.append(f"{kind}={value.lstrip('#') if kind == 'order_id' else value}")
+    return "; ".join(dict.fromkeys(found))
+
+
+def feel(answer, text, feeling, intent, rng):
+    """A word of sympathy before an answer to an angry text; sometimes by chance, so that the sentiment line means something."""
+    sorry = answer.startswith(("I'm sorry", "I'm very sorry", "I apologi", "I'm afraid", "Sorry", "I understand"))
+    if feeling == "negative" or SWEARING.search(text) or rng.random() < 0.06:
+        return answer if sorry else rng.choice(SORRY) + answer
+    glad = feeling == "positive" and intent not in SMALL_TALK and not sorry and rng.random() < 0.4
+    return rng.choice(GLAD) + answer if glad else answer
+
+
+def add_order(question, rng):
+    number = "".join(rng.choice("0123456789") for _ in range(rng.choice([3, 4, 4, 4, 5, 6, 8])))
+    changed, count = re.subn(r"\b(order|purchase|package|parcel)\b", lambda m: f"{m.group()} {number}", question, count=1, flags=re.I)
+    if count:
+        return changed
+    return question.rstrip(".!?") + rng.choice([f", order {number}", f" (order {number})", f" for order {number}", f". Order number {number}."])
+
+
+def numbers(text):
+    return set(re.findall(r"\d{3,}", text))
+
+
+def without_numbers(answer):
+    """The answer with "your order" for "order 4711": a model this small copies digits wrongly, and a wrong number is worse than none."""
+    thing = r"(order|purchase|bill|invoice)"
+    answer = re.sub(rf"\b(your|the|this|that|my) {thing}(?: number)?[, ]+#?\d{{3,}}", r"\1 \2", answer, flags=re.I)
+    answer = re.sub(rf"\b{thing}(?: number)? #?\d{{3,}}", r"your \1", answer, flags=re.I)
+    answer = re.sub(r",? (?:with|by|under|using|for|having) (?:the|your) (?:order |purchase |bill |invoice |reference )?number (?:of )?#?\d{3,},?", "", answer)
+    answer = re.sub(r"\b(specific|particular) your ", r"\1 ", answer)
+    return re.sub(r" (?:numbered |labeled |number )?\(?#\d{3,}\)?", "", answer)
+
+
+def shorten(answer):
+    """The answer up to a sentence end, at most MAX_ANSWER_WORDS words; empty when what is left says nothing."""
+    answer = re.sub(r"\n\s*\n", "\n", answer.strip())
+    # The dot of a list number ends no sentence.
+    ends = [m.end() for m in re.finditer(r"(?<=[^\d\s])[.!?]\"?(?=\s|$)", answer)] + [len(answer)]
+    fitting = [end for end in ends if len(answer[:end].split()) <= MAX_ANSWER_WORDS]
+    if not fitting:
+        return ""
+    lines = [line.strip() for line in answer[: fitting[-1]].strip().split("\n")]
+    steps = sum(bool(re.match(r"\d+\.", line)) for line in lines)
+    if fitting[-1] < len(answer) and steps < 3:
+        lines = [line for line in lines if not re.match(r"\d+\.", line)]
+        # Without its list, an announcement announces nothing.
+        while lines and lines[-1].endswith(":"):
+            lines[-1] = lines[-1][: max(lines[-1].rfind(". "), lines[-1].rfind("! ")) + 1]
+            lines = [line for line in lines if line]
+    text = "\n".join(lines)
+    return text if len(re.findall(r"[.!?](?=\s|$)", text)) > 1 else ""
+
+
+def resolve(answer, table):
+    """Fill the placeholders from the committed table; empty when one has no entry."""
+    missing = []
+
+    def fill(match):
+        name = re.sub(r"\s+", " ", match.group(1)).strip()
+        if name not in table:
+            missing.append(name)
+        return table.get(name, "")
+
+    answer = re.sub(r"(?i)\b(your|our) \{\{Website Name\}\}('s)? (account|profile)", r"\1 \3", answer)
+    filled = re.sub(r"\{\{(.*?)\}\}", fill, answer)
+    filled = re.sub(r"\b(our|the|The|Our) (our|the) ", r"\1 ", filled)
+    filled = re.sub(r"\bwebsite (website|platform)|website at our website", "website", filled)
+    return "" if missing or "{{" in filled or "}}" in filled else filled
+
+
+def tidy_dialogue(messages, most=6):
+    """The first messages of a dialogue in ordinary spelling, ending with the assistant; None when a turn is too long."""
+    tidy = [{"role": m["role"], "content": detokenize(m["content"])} for m in messages[:most]]
+    while tidy and tidy[-1]["role"] == "user":
+        tidy.pop()
+    whole = tidy and tidy[0]["role"] == "user" and all(len(m["content"].split()) <= 40 for m in tidy)
+    return tidy if whole else None
+
+
+def detokenize(text):
+    text = re.sub(r" ([.,!?;:)])", r"\1", text)
+    return re.sub(r" ('s|'m|'re|'ve|'ll|'d|n't)\b", r"\1", text)
+
+
+if __name__ == "__main__":
+    data, rng = ResponderData(sys.argv[1]), random.Random(1)
+    examples = data.training(rng)
+    print(len(data.bitext), "Bitext rows;", len(examples), "examples a pass;", {n: len(d) for n, d in data.dialogues.items()})
+    for messages, _ in rng.sample(examples, 25):
+        print("\n".join(f"{m['role']}: {m['content']}" for m in messages), "\n")
