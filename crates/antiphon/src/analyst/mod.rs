@@ -1,0 +1,298 @@
+//! What a message means: one encoder pass for intent, sentiment and entities, joined by patterns for what has a grammar.
+
+mod merge;
+mod patterns;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::AtomicBool;
+
+use antiphon_inference::encoder::{Encoded, Encoder, Head};
+use antiphon_inference::format::Package;
+use antiphon_inference::tokenizer::{Encoding, Tokenizer};
+use antiphon_kernels::{Arena, Pool};
+
+use self::merge::TokenEntity;
+use crate::error::{Error, ErrorKind, Result};
+use crate::reply::{Analysis, Entity, Intent, Ranked, Sentiment, rounded};
+
+/// An encoder with its heads, ready to read messages.
+pub(crate) struct Analyst {
+    encoder: Encoder,
+    tokenizer: Tokenizer,
+    intent: Classifier,
+    sentiment: Classifier,
+    entities: Classifier,
+}
+
+/// A head and what its numbers mean.
+struct Classifier {
+    head: Head,
+    labels: Vec<String>,
+    /// Logits are divided by it: fitted so that probabilities come true on held-out data (Guo et al. 2017).
+    temperature: f64,
+    /// Below it the best label does not count as known.
+    threshold: Option<f64>,
+}
+
+/// A text ready for the encoder.
+pub(crate) struct Prepared {
+    text: String,
+    encoding: Encoding,
+}
+
+impl Analyst {
+    /// An encoder with its own heads; `trained` are heads of the host, by name, in their place.
+    pub(crate) fn load(package: &Package, trained: &BTreeMap<&str, Package>) -> Result<Self> {
+        let encoder = Encoder::load(package)?;
+        let tokenizer = Tokenizer::from_package(package, encoder.config().vocab)?;
+        let hidden = encoder.config().hidden;
+        let head = |name: &str| match trained.get(name) {
+            Some(heads) => {
+                let made_for = heads.manifest.as_ref().and_then(|manifest| manifest.encoder.as_deref());
+                if made_for != Some(package.fingerprint.as_str()) {
+                    let made_for = made_for.unwrap_or("none");
+                    let what =
+                        format!("encoder {made_for}, expected that of the analyst, {}", package.fingerprint);
+                    return Err(Error::new(ErrorKind::ModelInvalid, what).context(name));
+                }
+                Classifier::load(heads, name, hidden).map_err(|error| error.context(name))
+            }
+            None => Classifier::load(package, name, hidden),
+        };
+        let (intent, sentiment, entities) = (head("intent")?, head("sentiment")?, head("entities")?);
+        if let Some(tag) = entities.labels.iter().find(|tag| Tag::parse(tag).is_none()) {
+            let what = format!("head `entities`: label {tag:?}, expected O, B-… or I-…");
+            return Err(Error::new(ErrorKind::ModelInvalid, what));
+        }
+        patterns::find(""); // compiles the expressions now rather than in the first message
+        Ok(Self { encoder, tokenizer, intent, sentiment, entities })
+    }
+
+    /// Cuts a text into tokens; cheap, needs no pool.
+    pub(crate) fn prepare(&self, text: String) -> Result<Prepared> {
+        let encoding = self.tokenizer.encode_message(&text, self.encoder.config().max_tokens)?;
+        Ok(Prepared { text, encoding })
+    }
+
+    /// One pass over texts that wait together.
+    pub(crate) fn analyze(
+        &self,
+        pool: &mut Pool,
+        arena: &mut Arena,
+        texts: &[&Prepared],
+    ) -> Result<Vec<Analysis>> {
+        let heads = [&self.intent.head, &self.sentiment.head];
+        let encoded = self.pass(pool, arena, texts, &heads, Some(&self.entities.head))?;
+        Ok(texts.iter().zip(&encoded).map(|(text, encoded)| self.read(text, encoded)).collect())
+    }
+
+    /// One pass for the texts' vectors, of unit length.
+    pub(crate) fn embed(
+        &self,
+        pool: &mut Pool,
+        arena: &mut Arena,
+        texts: &[&Prepared],
+    ) -> Result<Vec<Vec<f32>>> {
+        let encoded = self.pass(pool, arena, texts, &[], None)?;
+        Ok(encoded.into_iter().map(|encoded| unit(encoded.vector)).collect())
+    }
+
+    fn pass(
+        &self,
+        pool: &mut Pool,
+        arena: &mut Arena,
+        texts: &[&Prepared],
+        heads: &[&Head],
+        token_head: Option<&Head>,
+    ) -> Result<Vec<Encoded>> {
+        let ids: Vec<&[u32]> = texts.iter().map(|text| text.encoding.ids.as_slice()).collect();
+        // A pass is milliseconds long: it is not worth interrupting.
+        Ok(self.encoder.pass(pool, arena, &ids, heads, token_head, &AtomicBool::new(false))?)
+    }
+
+    fn read(&self, text: &Prepared, encoded: &Encoded) -> Analysis {
+        let found = patterns::find(&text.text);
+        let named = self.token_entities(&text.encoding, &encoded.tokens);
+        Analysis {
+            intent: self.intent.intent(&encoded.sequence[0]),
+            sentiment: self.sentiment.sentiment(&encoded.sequence[1]),
+            entities: entities(&text.text, merge::merge(found, named)),
+            tokens: text.encoding.ids.len(),
+            truncated: text.encoding.truncated,
+        }
+    }
+
+    /// Reads the tags of words into spans. A word has the tag of its first token; an `I-` that continues nothing begins a
+    /// span, as in the CoNLL scorer.
+    fn token_entities(&self, encoding: &Encoding, logits: &[Vec<f32>]) -> Vec<TokenEntity> {
+        let mut spans: Vec<(TokenEntity, u32)> = Vec::new();
+        let mut open = false;
+        for (token, range) in encoding.offsets.iter().enumerate() {
+            if range.is_empty() {
+                open = false; // a special token
+                continue;
+            }
+            if !encoding.word_start[token] {
+                // The rest of a word goes where its first token went.
+                if open && let Some((span, _)) = spans.last_mut() {
+                    span.range.end = range.end;
+                }
+                continue;
+            }
+            let probabilities = self.entities.probabilities(&logits[token]);
+            let best = best(&probabilities);
+            let confidence = probabilities[best];
+            match Tag::parse(&self.entities.labels[best]) {
+                Some(Tag::Inside(kind))
+                    if open && spans.last().is_some_and(|(span, _)| span.kind == kind) =>
+                {
+                    let (span, words) = spans.last_mut().expect("a span is open");
+                    span.range.end = range.end;
+                    span.confidence += confidence;
+                    *words += 1;
+                }
+                Some(Tag::Begin(kind) | Tag::Inside(kind)) => {
+                    spans.push((TokenEntity { kind: kind.to_owned(), range: range.clone(), confidence }, 1));
+                    open = true;
+                }
+                Some(Tag::Outside) | None => open = false,
+            }
+        }
+        // A span is as sure as its words on average; what is more likely not there is not reported.
+        let threshold = self.entities.threshold.unwrap_or(EVEN);
+        let spans = spans
+            .into_iter()
+            .map(|(span, words)| TokenEntity { confidence: span.confidence / f64::from(words), ..span });
+        spans.filter(|span| span.confidence >= threshold).collect()
+    }
+
+    /// Bytes of the packed weights.
+    pub(crate) fn bytes(&self) -> usize {
+        self.encoder.bytes()
+    }
+}
+
+impl Prepared {
+    pub(crate) fn tokens(&self) -> usize {
+        self.encoding.ids.len()
+    }
+}
+
+impl Classifier {
+    fn load(package: &Package, name: &str, hidden: usize) -> Result<Self> {
+        let manifest = package.manifest.as_ref().and_then(|manifest| manifest.heads.get(name));
+        let manifest = manifest.ok_or_else(|| {
+            let what = format!("model `{}`: antiphon.json has no head `{name}`, expected one", package.name);
+            Error::new(ErrorKind::UnsupportedModel, what)
+        })?;
+        Ok(Self {
+            head: Head::load(&package.weights, &manifest.tensors, manifest.labels.len(), hidden)?,
+            labels: manifest.labels.clone(),
+            temperature: manifest.temperature.into(),
+            threshold: manifest.threshold.map(f64::from),
+        })
+    }
+
+    fn probabilities(&self, logits: &[f32]) -> Vec<f64> {
+        let scaled = || logits.iter().map(|&x| f64::from(x) / self.temperature);
+        let top = scaled().fold(f64::NEG_INFINITY, f64::max);
+        let mut weights: Vec<f64> = scaled().map(|x| (x - top).exp()).collect();
+        let sum: f64 = weights.iter().sum();
+        weights.iter_mut().for_each(|w| *w /= sum);
+        weights
+    }
+
+    fn intent(&self, logits: &[f32]) -> Intent {
+        let probabilities = self.probabilities(logits);
+        let mut order: Vec<usize> = (0..probabilities.len()).collect();
+        order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]).then(a.cmp(&b)));
+        let ranked = |&label: &usize| Ranked {
+            label: self.labels[label].clone(),
+            confidence: rounded(probabilities[label]),
+        };
+        let ranking: Vec<Ranked> = order.iter().take(RANKING).map(ranked).collect();
+        let top = probabilities[order[0]];
+        if self.threshold.is_some_and(|threshold| top < threshold) {
+            let confidence = rounded(1.0 - top);
+            return Intent { label: OUT_OF_SCOPE.into(), confidence, out_of_scope: true, ranking };
+        }
+        Intent {
+            label: ranking[0].label.clone(),
+            confidence: ranking[0].confidence,
+            out_of_scope: false,
+            ranking,
+        }
+    }
+
+    fn sentiment(&self, logits: &[f32]) -> Sentiment {
+        let probabilities = self.probabilities(logits);
+        let best = best(&probabilities);
+        let scores: BTreeMap<String, f64> =
+            self.labels.iter().cloned().zip(probabilities.iter().map(|&p| rounded(p))).collect();
+        Sentiment { label: self.labels[best].clone(), confidence: rounded(probabilities[best]), scores }
+    }
+}
+
+/// A tag of the BIO scheme.
+enum Tag<'a> {
+    Outside,
+    Begin(&'a str),
+    Inside(&'a str),
+}
+
+impl<'a> Tag<'a> {
+    fn parse(tag: &'a str) -> Option<Self> {
+        match tag.split_once('-') {
+            None if tag == "O" => Some(Self::Outside),
+            Some(("B", kind)) => Some(Self::Begin(kind)),
+            Some(("I", kind)) => Some(Self::Inside(kind)),
+            _ => None,
+        }
+    }
+}
+
+/// The first of the greatest.
+fn best(probabilities: &[f64]) -> usize {
+    let better = |best: usize, (index, p): (usize, &f64)| if *p > probabilities[best] { index } else { best };
+    probabilities.iter().enumerate().fold(0, better)
+}
+
+fn unit(mut vector: Vec<f32>) -> Vec<f32> {
+    let norm = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
+    if norm > 0.0 {
+        vector.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
+    }
+    vector
+}
+
+/// Byte spans, in order of position, become entities; code points are counted in one pass.
+fn entities(text: &str, spans: Vec<TokenEntity>) -> Vec<Entity> {
+    let (mut bytes, mut chars) = (0, 0);
+    let mut chars_at = |byte: usize| {
+        chars += text[bytes..byte].chars().count();
+        bytes = byte;
+        chars
+    };
+    let entity = |TokenEntity { kind, range: Range { start, end }, confidence }| {
+        let chars = chars_at(start)..chars_at(end);
+        Entity {
+            kind,
+            value: text[start..end].to_owned(),
+            confidence: rounded(confidence),
+            start,
+            end,
+            chars,
+        }
+    };
+    spans.into_iter().map(entity).collect()
+}
+
+/// What a message is labelled when no known intent is likely enough.
+const OUT_OF_SCOPE: &str = "out_of_scope";
+
+/// As likely as not.
+const EVEN: f64 = 0.5;
+
+/// Labels that an analysis ranks.
+const RANKING: usize = 5;

@@ -1,0 +1,280 @@
+//! Finished answers, kept for equal requests: least recently used out first, never more bytes than the bound.
+//!
+//! One mutex around `lru::LruCache` with values behind `Arc`: exact order, exact bound.
+
+mod key;
+
+use std::mem::size_of;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use lru::LruCache;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::key::Key;
+use crate::config::CacheConfig;
+use crate::reply::{Entity, Event, Ranked, Reply};
+
+/// The response cache of an engine.
+pub(crate) struct Cache {
+    state: Mutex<State>,
+    ttl: Duration,
+}
+
+struct State {
+    entries: LruCache<Key, Entry>,
+    max_bytes: usize,
+    max_entries: usize,
+    bytes: usize,
+    counts: Counts,
+}
+
+struct Entry {
+    events: Arc<[Event]>,
+    bytes: usize,
+    stored: Instant,
+}
+
+#[derive(Default)]
+struct Counts {
+    hits: u64,
+    misses: u64,
+    stored: u64,
+    evicted: u64,
+    expired: u64,
+}
+
+/// What the cache holds and how it has served.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct CacheStats {
+    /// Answers served from the cache.
+    pub hits: u64,
+    /// Requests it had no answer for.
+    pub misses: u64,
+    /// Requests that joined an equal one under way.
+    pub joined: u64,
+    /// Answers served from the shared tier.
+    pub shared_hits: u64,
+    /// Answers kept.
+    pub stored: u64,
+    /// Answers that made room for others.
+    pub evicted: u64,
+    /// Answers that grew too old.
+    pub expired: u64,
+    /// Answers held now.
+    pub entries: usize,
+    /// Bytes of keys, values and overhead held now.
+    pub bytes: u64,
+    /// The bound on bytes.
+    pub max_bytes: u64,
+    /// Hits among hits and misses; 0 before the first.
+    pub hit_rate: f64,
+}
+
+impl Cache {
+    pub(crate) fn new(config: &CacheConfig) -> Self {
+        let state = State {
+            // The order of use comes from the crate, the bounds are ours: bytes count first.
+            entries: LruCache::unbounded(),
+            max_bytes: config.max_bytes as usize,
+            max_entries: config.max_entries,
+            bytes: 0,
+            counts: Counts::default(),
+        };
+        Self { state: Mutex::new(state), ttl: Duration::from_secs(config.ttl_seconds) }
+    }
+
+    /// The recorded events of an answer that is young enough.
+    pub(crate) fn get(&self, key: &Key) -> Option<Arc<[Event]>> {
+        let mut state = self.lock();
+        let found = state.entries.get(key).map(|entry| (Arc::clone(&entry.events), entry.stored.elapsed()));
+        match found {
+            Some((events, age)) if age < self.ttl => {
+                state.counts.hits += 1;
+                return Some(events);
+            }
+            Some(_) => {
+                state.remove(key);
+                state.counts.expired += 1;
+            }
+            None => {}
+        }
+        state.counts.misses += 1;
+        None
+    }
+
+    /// Keeps an answer. What is larger than the whole cache is not kept.
+    pub(crate) fn insert(&self, key: Key, events: Vec<Event>) {
+        let bytes = ENTRY_OVERHEAD + key.tenant_bytes() + events.iter().map(event_bytes).sum::<usize>();
+        let mut state = self.lock();
+        state.remove(&key);
+        if bytes > state.max_bytes || state.max_entries == 0 {
+            return;
+        }
+        // Room first: the bound holds at every moment.
+        let (max_bytes, max_entries) = (state.max_bytes - bytes, state.max_entries - 1);
+        state.shrink(max_bytes, max_entries);
+        state.bytes += bytes;
+        state.counts.stored += 1;
+        state.entries.put(key, Entry { events: events.into(), bytes, stored: Instant::now() });
+    }
+
+    /// Forgets the answers of a tenant, or all.
+    pub(crate) fn clear(&self, tenant: Option<&str>) {
+        let mut state = self.lock();
+        let keys: Vec<Key> = state.entries.iter().map(|(key, _)| key.clone()).collect();
+        for key in keys.iter().filter(|key| tenant.is_none_or(|tenant| key.tenant() == tenant)) {
+            state.remove(key);
+        }
+    }
+
+    /// Sets the bound on bytes.
+    pub(crate) fn resize(&self, max_bytes: usize) {
+        let mut state = self.lock();
+        state.max_bytes = max_bytes;
+        let max_entries = state.max_entries;
+        state.shrink(max_bytes, max_entries);
+    }
+
+    pub(crate) fn stats(&self) -> CacheStats {
+        let state = self.lock();
+        let Counts { hits, misses, stored, evicted, expired } = state.counts;
+        let asked = hits + misses;
+        CacheStats {
+            hits,
+            misses,
+            stored,
+            evicted,
+            expired,
+            entries: state.entries.len(),
+            bytes: state.bytes as u64,
+            max_bytes: state.max_bytes as u64,
+            hit_rate: if asked == 0 { 0.0 } else { hits as f64 / asked as f64 },
+            ..CacheStats::default()
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn remove(&mut self, key: &Key) {
+        if let Some(entry) = self.entries.pop(key) {
+            self.bytes -= entry.bytes;
+        }
+    }
+
+    fn shrink(&mut self, max_bytes: usize, max_entries: usize) {
+        while self.bytes > max_bytes || self.entries.len() > max_entries {
+            let Some((_, entry)) = self.entries.pop_lru() else { break };
+            self.bytes -= entry.bytes;
+            self.counts.evicted += 1;
+        }
+    }
+}
+
+/// Bytes that an event holds, on the heap and in the entry's slice.
+fn event_bytes(event: &Event) -> usize {
+    let heap = match event {
+        Event::Analysis(analysis) => {
+            ranking_bytes(&analysis.intent.ranking) + entity_bytes(&analysis.entities) + FEW_STRINGS
+        }
+        Event::Chunk { content, logprobs, .. } => {
+            let tokens = logprobs.iter().flatten();
+            let count = tokens.map(|token| 1 + token.top.len()).sum::<usize>();
+            content.capacity() + count * (size_of::<crate::reply::TokenLogprob>() + STRING_BLOCK)
+        }
+        Event::Done(reply) => reply_bytes(reply),
+    };
+    size_of::<Event>() + heap
+}
+
+fn reply_bytes(reply: &Reply) -> usize {
+    let ranking = reply.metadata.intent_analysis.as_ref().map_or(0, |intent| ranking_bytes(&intent.ranking));
+    reply.response.capacity() + ranking + entity_bytes(&reply.entities) + 2 * FEW_STRINGS
+}
+
+fn ranking_bytes(ranking: &[Ranked]) -> usize {
+    ranking.iter().map(|ranked| size_of::<Ranked>() + ranked.label.capacity().max(STRING_BLOCK)).sum()
+}
+
+fn entity_bytes(entities: &[Entity]) -> usize {
+    let strings = |entity: &Entity| {
+        entity.kind.capacity().max(STRING_BLOCK) + entity.value.capacity().max(STRING_BLOCK)
+    };
+    entities.iter().map(|entity| size_of::<Entity>() + strings(entity)).sum()
+}
+
+/// A small string's block on the heap, allocator overhead included.
+const STRING_BLOCK: usize = 32;
+
+/// Labels, scores and fingerprints that every analysis or reply has.
+const FEW_STRINGS: usize = 512;
+
+/// The entry itself: key, list links, hash table slot.
+const ENTRY_OVERHEAD: usize = size_of::<Key>() + size_of::<Entry>() + 96;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(tenant: &str, number: u64) -> Key {
+        Key::for_test(tenant, number)
+    }
+
+    fn chunk(bytes: usize) -> Vec<Event> {
+        vec![Event::Chunk { content: "x".repeat(bytes), index: 0, logprobs: None }]
+    }
+
+    fn cache(max_bytes: u64, max_entries: usize, ttl_seconds: u64) -> Cache {
+        Cache::new(&CacheConfig { max_bytes, max_entries, ttl_seconds, ..CacheConfig::default() })
+    }
+
+    #[test]
+    fn faults_80_the_bound_holds_for_every_size() {
+        let cache = cache(10_000, 1000, 3600);
+        for number in 0..1000 {
+            cache.insert(key("a", number), chunk((number as usize * 37) % 3000));
+            let stats = cache.stats();
+            assert!(stats.bytes <= stats.max_bytes);
+        }
+        assert!(cache.stats().evicted > 0);
+        cache.insert(key("a", 1), chunk(20_000));
+        assert!(cache.get(&key("a", 1)).is_none(), "larger than the whole cache");
+        cache.resize(0);
+        assert_eq!((cache.stats().entries, cache.stats().bytes), (0, 0));
+    }
+
+    #[test]
+    fn the_least_recently_used_goes_first() {
+        let cache = cache(1 << 20, 2, 3600);
+        cache.insert(key("a", 1), chunk(1));
+        cache.insert(key("a", 2), chunk(1));
+        assert!(cache.get(&key("a", 1)).is_some());
+        cache.insert(key("a", 3), chunk(1));
+        assert!(cache.get(&key("a", 2)).is_none());
+        assert!(cache.get(&key("a", 1)).is_some());
+    }
+
+    #[test]
+    fn faults_82_an_entry_of_age_zero_is_expired_at_once() {
+        let cache = cache(1 << 20, 10, 0);
+        cache.insert(key("a", 1), chunk(1));
+        assert!(cache.get(&key("a", 1)).is_none());
+        let stats = cache.stats();
+        assert_eq!((stats.expired, stats.misses, stats.entries, stats.bytes), (1, 1, 0, 0));
+    }
+
+    #[test]
+    fn a_tenant_is_cleared_alone() {
+        let cache = cache(1 << 20, 10, 3600);
+        cache.insert(key("a", 1), chunk(1));
+        cache.insert(key("b", 1), chunk(1));
+        cache.clear(Some("a"));
+        assert!(cache.get(&key("a", 1)).is_none());
+        assert!(cache.get(&key("b", 1)).is_some());
+    }
+}

@@ -1,0 +1,323 @@
+//! The compute thread: waiting analyses as one pass, then one step of all live sequences, again and again.
+//!
+//! It alone owns the models' scratch and the key/value pools, so there are no locks on the hot path. Deadlines are the
+//! time-outs of its wait.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use antiphon_kernels::{Arena, Pool};
+
+use crate::analyst::Prepared;
+use crate::batcher::Closing;
+use crate::engine::Shared;
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::{Ask, Job, Outcome};
+use crate::reply::{Analysis, Degraded, Event, FinishReason, Usage};
+use crate::responder::degrade;
+use crate::responder::scheduler::{Ended, Scheduler};
+use crate::stream::Departure;
+use crate::ticket::Answer;
+
+/// Work of one pass, which takes no place in the batch.
+pub(crate) enum Quick {
+    /// What texts mean.
+    Analyze(Vec<Prepared>, Answer<Vec<Analysis>>),
+    /// Vectors of texts.
+    Embed(Vec<Prepared>, Answer<Vec<Vec<f32>>>),
+}
+
+/// What the compute thread owns.
+pub(crate) struct Compute {
+    shared: Arc<Shared>,
+    pool: Pool,
+    arena: Arena,
+    schedulers: Vec<Scheduler>,
+}
+
+impl Compute {
+    pub(crate) fn new(shared: Arc<Shared>, pool: Pool, schedulers: Vec<Scheduler>) -> Self {
+        Self { shared, pool, arena: Arena::new(), schedulers }
+    }
+
+    /// Runs until the engine closes.
+    pub(crate) fn run(mut self) {
+        loop {
+            let running = self.running();
+            if running == 0 {
+                let until = self.shared.queue.next_deadline(|job| job.deadline);
+                self.shared.queue.wait(until);
+            }
+            match self.shared.queue.closing() {
+                Some(Closing::Now) => break,
+                Some(Closing::Draining) if running == 0 && self.shared.queue.load().waiting == 0 => break,
+                _ => {}
+            }
+            // A panic is a bug of ours; it costs the requests that were in the batch, not the engine.
+            if catch_unwind(AssertUnwindSafe(|| self.round())).is_err() {
+                self.end_all(&Error::new(ErrorKind::Internal, "a panic in the compute thread"));
+            }
+            self.shared.note_scratch(self.arena.bytes());
+        }
+        self.shared.queue.close(Closing::Now);
+        self.end_all(&Error::closed());
+        for quick in self.shared.queue.take_quick() {
+            quick.refuse(Error::closed());
+        }
+        for job in self.shared.queue.remove(|_| true) {
+            self.shared.count_error();
+            job.fail(Error::closed());
+        }
+        self.shared.note_stopped();
+    }
+
+    fn round(&mut self) {
+        self.let_go();
+        self.quick();
+        self.admit();
+        for index in 0..self.schedulers.len() {
+            let ended = self.schedulers[index].step(&mut self.pool, &mut self.arena);
+            self.settle(ended);
+        }
+        self.shared.queue.report(self.running(), None);
+    }
+
+    /// Ends what nobody wants any more or what is too late, in the queue and in the batch.
+    fn let_go(&mut self) {
+        let now = Instant::now();
+        let gone = |job: &Job| job.is_late(now) || job.flight.departure() != Departure::None;
+        for job in self.shared.queue.remove(gone) {
+            match job.flight.departure() {
+                Departure::None => {
+                    self.shared.count_error();
+                    job.fail_late();
+                }
+                Departure::Cancelled => job.fail(Error::cancelled()),
+                Departure::Stopped => job.finish(Outcome::nothing(), &BTreeMap::new(), &self.shared.cache),
+            }
+        }
+        for index in 0..self.schedulers.len() {
+            let ended = self.schedulers[index].release(now);
+            self.settle(ended);
+        }
+    }
+
+    /// Analyses and embeddings that wait share passes.
+    fn quick(&mut self) {
+        let waiting: VecDeque<Quick> = self.shared.queue.take_quick();
+        if waiting.is_empty() {
+            return;
+        }
+        let (mut analyses, mut embeddings) = (Vec::new(), Vec::new());
+        for quick in waiting {
+            match quick {
+                Quick::Analyze(texts, answer) if !answer.is_abandoned() => analyses.push((texts, answer)),
+                Quick::Embed(texts, answer) if !answer.is_abandoned() => embeddings.push((texts, answer)),
+                _ => {}
+            }
+        }
+        let Some(analyst) = self.shared.analyst.clone() else { return };
+        answer_all(analyses, |texts| analyst.analyze(&mut self.pool, &mut self.arena, texts));
+        answer_all(embeddings, |texts| analyst.embed(&mut self.pool, &mut self.arena, texts));
+    }
+
+    /// Fills the free places of the batch.
+    fn admit(&mut self) {
+        let places = self.shared.max_concurrent().saturating_sub(self.running());
+        let mut jobs = if places == 0 { Vec::new() } else { self.shared.queue.take(places) };
+        if jobs.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        jobs.iter_mut().for_each(|job| job.times.admitted = Some(now));
+        for job in self.analyse(jobs) {
+            self.start(job);
+        }
+    }
+
+    /// One pass for the messages that were admitted together; their analyses leave before any token.
+    fn analyse(&mut self, mut jobs: Vec<Job>) -> Vec<Job> {
+        let texts: Vec<&Prepared> = jobs.iter().filter_map(Job::message).collect();
+        let Some(analyst) = self.shared.analyst.clone().filter(|_| !texts.is_empty()) else { return jobs };
+        let analyses = in_passes(&texts, |texts| analyst.analyze(&mut self.pool, &mut self.arena, texts));
+        match analyses {
+            Ok(analyses) => {
+                let now = Instant::now();
+                let asked = jobs.iter_mut().filter(|job| job.message().is_some());
+                for (job, analysis) in asked.zip(analyses) {
+                    job.times.analysed = Some(now);
+                    job.flight.push(Event::Analysis(analysis.clone()));
+                    job.analysis = Some(analysis);
+                }
+                jobs
+            }
+            Err(error) => {
+                let (asked, rest) = jobs.into_iter().partition::<Vec<_>, _>(|job| job.message().is_some());
+                for job in asked {
+                    self.shared.count_error();
+                    job.fail(error.clone());
+                }
+                rest
+            }
+        }
+    }
+
+    /// Renders the prompt and lets the request into its responder's batch.
+    fn start(&mut self, job: Job) {
+        let Some(index) = job.responder else { return self.degrade(job) };
+        let scheduler = &mut self.schedulers[index];
+        let prompt = match (&job.ask, &job.analysis) {
+            (Ask::Process(request, _), Some(analysis)) => scheduler.responder.prompt(request, analysis),
+            (Ask::Process(..), None) => {
+                Err(Error::new(ErrorKind::Internal, "a message without its analysis"))
+            }
+            (Ask::Generate(request), _) => scheduler.responder.continuation(request),
+        };
+        match prompt.and_then(|prompt| scheduler.draft(&job, prompt)) {
+            Ok(draft) => scheduler.join(job, draft),
+            Err(error) => {
+                self.shared.count_error();
+                job.fail(error);
+            }
+        }
+    }
+
+    /// No responder: the analysis answers in its own words, and the reply says so.
+    fn degrade(&self, job: Job) {
+        let Some(analysis) = &job.analysis else {
+            self.shared.count_error();
+            return job
+                .fail(Error::new(ErrorKind::BackendUnavailable, "no responder is configured, expected one"));
+        };
+        let response = degrade::answer(analysis);
+        job.flight.push(Event::Chunk { content: response.clone(), index: 0, logprobs: None });
+        let outcome = Outcome {
+            response,
+            finish_reason: FinishReason::Stop,
+            usage: Usage::default(),
+            model: degrade::TEMPLATE.into(),
+            degraded: Some(Degraded::Template),
+        };
+        let took = job.times.submitted.elapsed();
+        job.finish(outcome, &self.shared.fingerprints(None), &self.shared.cache);
+        self.shared.queue.report(self.running(), Some(took));
+    }
+
+    /// Ends sequences that left the batch.
+    fn settle(&mut self, ended: Vec<Ended>) {
+        for Ended { sequence, result } in ended {
+            let took = sequence.job.times.submitted.elapsed();
+            match result {
+                Ok(finish_reason) => {
+                    let outcome = Outcome {
+                        response: sequence.response().to_owned(),
+                        finish_reason,
+                        usage: sequence.usage(),
+                        model: sequence.job.responder.map_or(String::new(), |index| self.name_of(index)),
+                        degraded: None,
+                    };
+                    let fingerprints = self.shared.fingerprints(sequence.job.responder);
+                    sequence.job.finish(outcome, &fingerprints, &self.shared.cache);
+                }
+                Err(error) => {
+                    if !error.is_cancelled() {
+                        self.shared.count_error();
+                    }
+                    sequence.job.fail(error);
+                }
+            }
+            self.shared.queue.report(self.running(), Some(took));
+        }
+    }
+
+    fn end_all(&mut self, error: &Error) {
+        for index in 0..self.schedulers.len() {
+            let ended = self.schedulers[index].clear(error);
+            self.settle(ended);
+        }
+    }
+
+    fn name_of(&self, responder: usize) -> String {
+        self.schedulers[responder].responder.name.clone()
+    }
+
+    fn running(&self) -> usize {
+        self.schedulers.iter().map(Scheduler::len).sum()
+    }
+}
+
+impl Quick {
+    fn refuse(self, error: Error) {
+        match self {
+            Self::Analyze(_, answer) => answer.send(Err(error)),
+            Self::Embed(_, answer) => answer.send(Err(error)),
+        }
+    }
+}
+
+impl Job {
+    fn message(&self) -> Option<&Prepared> {
+        match &self.ask {
+            Ask::Process(_, message) => Some(message),
+            Ask::Generate(_) => None,
+        }
+    }
+}
+
+impl Outcome {
+    /// A request that was stopped before it began.
+    fn nothing() -> Self {
+        Self {
+            response: String::new(),
+            finish_reason: FinishReason::Cancelled,
+            usage: Usage::default(),
+            model: String::new(),
+            degraded: None,
+        }
+    }
+}
+
+/// Computes for several callers at once and gives each its share.
+fn answer_all<T>(
+    callers: Vec<(Vec<Prepared>, Answer<Vec<T>>)>,
+    mut compute: impl FnMut(&[&Prepared]) -> Result<Vec<T>>,
+) {
+    let texts: Vec<&Prepared> = callers.iter().flat_map(|(texts, _)| texts).collect();
+    let results = in_passes(&texts, &mut compute);
+    let lengths: Vec<usize> = callers.iter().map(|(texts, _)| texts.len()).collect();
+    match results {
+        Ok(results) => {
+            let mut results = results.into_iter();
+            for ((_, answer), length) in callers.into_iter().zip(lengths) {
+                answer.send(Ok(results.by_ref().take(length).collect()));
+            }
+        }
+        Err(error) => callers.into_iter().for_each(|(_, answer)| answer.send(Err(error.clone()))),
+    }
+}
+
+/// Cuts texts into passes of a bounded number of tokens, so that scratch stays small.
+fn in_passes<T>(
+    texts: &[&Prepared],
+    mut compute: impl FnMut(&[&Prepared]) -> Result<Vec<T>>,
+) -> Result<Vec<T>> {
+    let mut results = Vec::with_capacity(texts.len());
+    let mut rest = texts;
+    while !rest.is_empty() {
+        let mut tokens = 0;
+        let fits = |text: &&&Prepared| {
+            tokens += text.tokens();
+            tokens <= PASS_TOKENS
+        };
+        let count = rest.iter().take_while(fits).count().max(1);
+        let (pass, left) = rest.split_at(count);
+        results.extend(compute(pass)?);
+        rest = left;
+    }
+    Ok(results)
+}
+
+/// Tokens of one encoder pass.
+const PASS_TOKENS: usize = 1024;

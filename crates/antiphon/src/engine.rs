@@ -1,0 +1,539 @@
+//! The engine: what a host opens, asks and closes.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use antiphon_kernels::{Isa, Pool, available_threads};
+
+use crate::analyst::{Analyst, Prepared};
+use crate::batcher::quota::Quota;
+use crate::batcher::{Closing, Queue};
+use crate::cache::{Cache, CacheStats, Key};
+use crate::compute::{Compute, Quick};
+use crate::config::EngineConfig;
+use crate::conversation::{Conversation, ConversationConfig};
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::{Ask, Job, replay};
+use crate::observe::{Diagnosis, Health};
+use crate::registry::{Loaded, ModelInfo};
+use crate::reply::{Analysis, Event, Reply};
+use crate::request::{CacheMode, Generate, Limits, Request, RequestOptions, check_text};
+use crate::responder::Responder;
+use crate::stream::{Flight, ReplyFuture, ReplyStream};
+use crate::ticket::{Ticket, ticket};
+
+/// Conversational AI inside this process. Cheap to clone; any number of threads may use one engine.
+///
+/// Every call comes in two forms: one that returns a future, which any executor can await, and a blocking twin. No runtime
+/// is needed and none is started. When the last clone and the last stream are gone, the engine closes.
+///
+/// ```
+/// use antiphon::{Engine, EngineConfig, Request};
+///
+/// let engine = Engine::open(EngineConfig::default())?;
+/// let reply = engine.process_blocking(Request::new("Hello, I need help with my account").max_tokens(32))?;
+/// assert_eq!(reply.intent, "help_request");
+/// # Ok::<(), antiphon::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Engine(Arc<Handle>);
+
+/// Closes the engine when the last clone is gone.
+struct Handle {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What callers and the compute thread share.
+pub(crate) struct Shared {
+    pub(crate) queue: Queue<Quick, Job>,
+    pub(crate) cache: Cache,
+    pub(crate) analyst: Option<Arc<Analyst>>,
+    fingerprints: BTreeMap<String, String>,
+    pub(crate) responders: Vec<Arc<Responder>>,
+    pub(crate) config: EngineConfig,
+    pub(crate) models: Vec<ModelInfo>,
+    pub(crate) threads: usize,
+    pub(crate) isa: Isa,
+    pub(crate) weight_bytes: usize,
+    pub(crate) kv_bytes: usize,
+    pub(crate) scratch_bytes: AtomicUsize,
+    pub(crate) errors: AtomicU64,
+    pub(crate) opened: Instant,
+    quota: Option<Quota>,
+    /// The process that opened the engine; its threads are not in any other.
+    pid: u32,
+    stopped: (Mutex<bool>, Condvar),
+}
+
+impl Engine {
+    /// Loads the models and starts the compute thread.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`] names a key; model kinds (-201 to -206) name a file.
+    pub fn open(config: EngineConfig) -> Result<Self> {
+        config.validate()?;
+        let isa = Isa::detect();
+        let threads = config.threads.unwrap_or_else(available_threads);
+        let Loaded { analyst, fingerprints, schedulers, models, weight_bytes, cache_bytes } =
+            Loaded::open(&config)?;
+        let pool = Pool::new(threads, isa).map_err(|error| {
+            let what = format!("starting {threads} threads failed: {error}");
+            Error::with_source(ErrorKind::Io, what, error)
+        })?;
+        let mut cache_config = config.cache.clone();
+        cache_config.max_bytes = cache_bytes as u64;
+        let shared = Arc::new(Shared {
+            queue: Queue::new(config.batcher.clone()),
+            cache: Cache::new(&cache_config),
+            analyst,
+            fingerprints,
+            responders: schedulers.iter().map(|scheduler| Arc::clone(&scheduler.responder)).collect(),
+            models,
+            threads,
+            isa,
+            weight_bytes,
+            kv_bytes: schedulers.iter().map(|scheduler| scheduler.kv_bytes()).sum(),
+            scratch_bytes: AtomicUsize::new(0),
+            errors: AtomicU64::new(0),
+            opened: Instant::now(),
+            quota: config.quota.map(Quota::new),
+            pid: std::process::id(),
+            stopped: (Mutex::new(false), Condvar::new()),
+            config,
+        });
+        let compute = Compute::new(Arc::clone(&shared), pool, schedulers);
+        let thread = antiphon_kernels::spawn("antiphon-compute", move || compute.run()).map_err(|error| {
+            Error::with_source(ErrorKind::Io, format!("starting a thread failed: {error}"), error)
+        })?;
+        Ok(Self(Arc::new(Handle { shared, thread: Mutex::new(Some(thread)) })))
+    }
+
+    /// What a text means.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidText`] for a text with nothing in it, [`ErrorKind::InputTooLong`] for one above the limit.
+    pub fn analyze(&self, text: &str) -> impl Future<Output = Result<Analysis>> + Send + use<> {
+        let ticket = self.submit_texts(&[text], Quick::Analyze);
+        async move { ticket.await.and_then(only) }
+    }
+
+    /// Blocking twin of [`Engine::analyze`].
+    ///
+    /// # Errors
+    /// As [`Engine::analyze`].
+    pub fn analyze_blocking(&self, text: &str) -> Result<Analysis> {
+        self.submit_texts(&[text], Quick::Analyze).wait().and_then(only)
+    }
+
+    /// What texts mean, in as few passes as they fit in. One bad text fails the call, which names its index.
+    ///
+    /// # Errors
+    /// As [`Engine::analyze`].
+    pub fn analyze_batch<T: AsRef<str>>(&self, texts: &[T]) -> Ticket<Vec<Analysis>> {
+        self.submit_texts(texts, Quick::Analyze)
+    }
+
+    /// Blocking twin of [`Engine::analyze_batch`].
+    ///
+    /// # Errors
+    /// As [`Engine::analyze`].
+    pub fn analyze_batch_blocking<T: AsRef<str>>(&self, texts: &[T]) -> Result<Vec<Analysis>> {
+        self.analyze_batch(texts).wait()
+    }
+
+    /// Vectors of texts: unit length, the analyst's dimension; near in meaning is near in angle.
+    ///
+    /// # Errors
+    /// As [`Engine::analyze`].
+    pub fn embed<T: AsRef<str>>(&self, texts: &[T]) -> Ticket<Vec<Vec<f32>>> {
+        self.submit_texts(texts, Quick::Embed)
+    }
+
+    /// Blocking twin of [`Engine::embed`].
+    ///
+    /// # Errors
+    /// As [`Engine::analyze`].
+    pub fn embed_blocking<T: AsRef<str>>(&self, texts: &[T]) -> Result<Vec<Vec<f32>>> {
+        self.embed(texts).wait()
+    }
+
+    /// Understands and answers a message.
+    ///
+    /// # Errors
+    /// Validation kinds (-101 to -105), [`ErrorKind::Overloaded`], [`ErrorKind::DeadlineExceeded`] and others of
+    /// [`ErrorKind`].
+    pub fn process(&self, request: Request) -> ReplyFuture {
+        ReplyFuture::new(self.stream(request))
+    }
+
+    /// Blocking twin of [`Engine::process`].
+    ///
+    /// # Errors
+    /// As [`Engine::process`].
+    pub fn process_blocking(&self, request: Request) -> Result<Reply> {
+        self.stream(request)?.last()
+    }
+
+    /// Understands and answers a message, as it comes. Returns at once.
+    ///
+    /// # Errors
+    /// As [`Engine::process`]; what goes wrong later is the stream's last event.
+    pub fn stream(&self, request: Request) -> Result<ReplyStream> {
+        self.check_process()?;
+        let shared = &self.0.shared;
+        request.validate(&shared.limits())?;
+        let responder = shared.choose(&request.options)?;
+        let analyst = shared.analyst()?;
+        shared.charge(&request.tenant_id, request.user_id.as_deref())?;
+        let key = shared.key(&request.options, |models| Key::process(&request, models), responder);
+        if let Some(stream) = self.cached(&key, &request.options)? {
+            return Ok(stream);
+        }
+        let message = analyst.prepare(request.message.clone())?;
+        self.submit(Ask::Process(Box::new(request), message), responder, key)
+    }
+
+    /// Understands and answers a message, calling `consumer` on this thread with every event. `Break` stops the work; the
+    /// reply then has what there was, finish reason `cancelled`.
+    ///
+    /// # Errors
+    /// As [`Engine::process`].
+    pub fn on_event(
+        &self,
+        request: Request,
+        consumer: impl FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<Reply> {
+        push(self.stream(request)?, consumer)
+    }
+
+    /// Continues chat turns, without analysis.
+    ///
+    /// # Errors
+    /// As [`Engine::process`], and [`ErrorKind::BackendUnavailable`] without a responder.
+    pub fn generate(&self, request: Generate) -> ReplyFuture {
+        ReplyFuture::new(self.generate_stream(request))
+    }
+
+    /// Blocking twin of [`Engine::generate`].
+    ///
+    /// # Errors
+    /// As [`Engine::generate`].
+    pub fn generate_blocking(&self, request: Generate) -> Result<Reply> {
+        self.generate_stream(request)?.last()
+    }
+
+    /// Continues chat turns as they come. Returns at once.
+    ///
+    /// # Errors
+    /// As [`Engine::generate`].
+    pub fn generate_stream(&self, request: Generate) -> Result<ReplyStream> {
+        self.check_process()?;
+        let shared = &self.0.shared;
+        request.validate(&shared.limits())?;
+        let responder = shared.choose(&request.options)?;
+        if responder.is_none() {
+            return Err(Error::new(
+                ErrorKind::BackendUnavailable,
+                "no responder is configured, expected one",
+            ));
+        }
+        shared.charge(&request.tenant_id, request.user_id.as_deref())?;
+        let key = shared.key(&request.options, |models| Key::generate(&request, models), responder);
+        if let Some(stream) = self.cached(&key, &request.options)? {
+            return Ok(stream);
+        }
+        self.submit(Ask::Generate(Box::new(request)), responder, key)
+    }
+
+    /// Continues chat turns, calling `consumer` on this thread with every event, as [`Engine::on_event`].
+    ///
+    /// # Errors
+    /// As [`Engine::generate`].
+    pub fn on_generate_event(
+        &self,
+        request: Generate,
+        consumer: impl FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<Reply> {
+        push(self.generate_stream(request)?, consumer)
+    }
+
+    /// A conversation that remembers its turns.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] for ids out of their range.
+    pub fn conversation(&self, config: ConversationConfig) -> Result<Conversation> {
+        self.check_process()?;
+        Conversation::new(self.clone(), config)
+    }
+
+    /// What the response cache holds and how it has served.
+    pub fn cache_stats(&self) -> CacheStats {
+        self.0.shared.cache.stats()
+    }
+
+    /// Forgets the cached answers of a tenant, or all.
+    pub fn cache_clear(&self, tenant: Option<&str>) {
+        self.0.shared.cache.clear(tenant);
+    }
+
+    /// Sets the cache's bound on bytes; 0 switches it off.
+    pub fn cache_resize(&self, max_bytes: u64) {
+        self.0.shared.cache.resize(usize::try_from(max_bytes).unwrap_or(usize::MAX));
+    }
+
+    /// The models that are loaded.
+    pub fn models(&self) -> Vec<ModelInfo> {
+        self.0.shared.models.clone()
+    }
+
+    /// Threads that compute.
+    pub fn threads(&self) -> usize {
+        self.0.shared.threads
+    }
+
+    /// The instruction set that the kernels were chosen for.
+    pub fn kernels(&self) -> &'static str {
+        self.0.shared.isa.name()
+    }
+
+    /// How the engine is.
+    pub fn health(&self) -> Health {
+        Health::of(self)
+    }
+
+    /// Whether the engine takes requests.
+    pub fn ready(&self) -> bool {
+        self.check_process().is_ok() && self.0.shared.queue.closing().is_none()
+    }
+
+    /// Tests every part on this thread and says what to do about what failed; takes well under a second.
+    pub fn diagnose(&self) -> Diagnosis {
+        Diagnosis::of(self)
+    }
+
+    /// Takes no new requests and waits until those under way have ended, at most `timeout`; then closes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::DeadlineExceeded`] when some had not ended; they end now with `closed`.
+    pub fn drain(&self, timeout: Duration) -> Result<()> {
+        self.check_process()?;
+        let shared = &self.0.shared;
+        shared.queue.close(Closing::Draining);
+        let drained = shared.wait_stopped(Some(timeout));
+        self.close()?;
+        if drained {
+            return Ok(());
+        }
+        let what = format!("drain: requests were still running after {} ms", timeout.as_millis());
+        Err(Error::new(ErrorKind::DeadlineExceeded, what))
+    }
+
+    /// Ends everything: new calls and running work end with `closed`. Further calls do nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Forked`] in a child process.
+    pub fn close(&self) -> Result<()> {
+        self.check_process()?;
+        self.0.close();
+        Ok(())
+    }
+
+    /// The engine's threads stay behind in a `fork`; a child would wait for them for ever.
+    pub(crate) fn check_process(&self) -> Result<()> {
+        if self.0.shared.pid == std::process::id() { Ok(()) } else { Err(forked()) }
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0.shared
+    }
+
+    fn submit_texts<T: AsRef<str>, R>(
+        &self,
+        texts: &[T],
+        quick: impl FnOnce(Vec<Prepared>, crate::ticket::Answer<Vec<R>>) -> Quick,
+    ) -> Ticket<Vec<R>> {
+        let prepared = || {
+            self.check_process()?;
+            let analyst = self.0.shared.analyst()?;
+            let limits = self.0.shared.limits();
+            let prepare = |(index, text): (usize, &T)| {
+                let place = || if texts.len() > 1 { format!("text {index}") } else { "text".into() };
+                let text = text.as_ref();
+                check_text(&place(), text)?;
+                limits.check_chars(&place(), text)?;
+                analyst.prepare(text.to_owned()).map_err(|error| error.context(place()))
+            };
+            texts.iter().enumerate().map(prepare).collect::<Result<Vec<_>>>()
+        };
+        let (ticket, answer) = ticket();
+        match prepared().and_then(|texts| self.0.shared.queue.submit_quick(quick(texts, answer))) {
+            Ok(()) => ticket,
+            Err(error) => Ticket::ready(Err(error)),
+        }
+    }
+
+    fn submit(&self, ask: Ask, responder: Option<usize>, key: Option<Key>) -> Result<ReplyStream> {
+        let shared = &self.0.shared;
+        let job = Job::new(ask, responder, key, Duration::from_millis(shared.config.batcher.timeout_ms));
+        // Subscribed before it is seen: a flight without subscribers is cancelled.
+        let stream = ReplyStream::subscribe(self.clone(), Arc::clone(&job.flight));
+        let (priority, tokens) = (job.options().priority, job.estimated_tokens());
+        shared.queue.submit(job, priority, tokens)?;
+        Ok(stream)
+    }
+
+    fn cached(&self, key: &Option<Key>, options: &RequestOptions) -> Result<Option<ReplyStream>> {
+        let submitted = Instant::now();
+        let Some(key) = key.as_ref().filter(|_| options.cache == CacheMode::Use) else { return Ok(None) };
+        if self.0.shared.queue.closing().is_some() {
+            return Err(Error::closed());
+        }
+        let Some(events) = self.0.shared.cache.get(key) else { return Ok(None) };
+        let events = replay(events.to_vec(), submitted)?;
+        Ok(Some(ReplyStream::subscribe(self.clone(), Flight::recorded(events))))
+    }
+}
+
+impl Handle {
+    fn close(&self) {
+        self.shared.queue.close(Closing::Now);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.thread().id() != std::thread::current().id()
+        {
+            // A panic of the thread has been turned into errors already.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // In a child process the thread does not exist; waiting for it would never end.
+        if self.shared.pid == std::process::id() {
+            self.close();
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn max_concurrent(&self) -> usize {
+        self.config.batcher.max_concurrent
+    }
+
+    /// Fingerprints of the models that take part in an answer, by role.
+    pub(crate) fn fingerprints(&self, responder: Option<usize>) -> BTreeMap<String, String> {
+        let mut fingerprints = self.fingerprints.clone();
+        if let Some(index) = responder {
+            fingerprints.insert("responder".to_owned(), self.responders[index].fingerprint.clone());
+        }
+        fingerprints
+    }
+
+    pub(crate) fn count_error(&self) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_scratch(&self, bytes: usize) {
+        self.scratch_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Says that the compute thread has ended.
+    pub(crate) fn note_stopped(&self) {
+        *self.stopped.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.stopped.1.notify_all();
+    }
+
+    fn wait_stopped(&self, timeout: Option<Duration>) -> bool {
+        let stopped = self.stopped.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let timeout = timeout.unwrap_or(Duration::MAX).min(LONGEST_WAIT);
+        let wait = self.stopped.1.wait_timeout_while(stopped, timeout, |stopped| !*stopped);
+        *wait.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            message_chars: self.config.max_message_chars,
+            history_messages: self.config.max_history_messages,
+        }
+    }
+
+    fn analyst(&self) -> Result<&Analyst> {
+        let missing = || Error::new(ErrorKind::BackendUnavailable, "no analyst is configured, expected one");
+        self.analyst.as_deref().ok_or_else(missing)
+    }
+
+    /// The responder that a request names, or the engine's own.
+    fn choose(&self, options: &RequestOptions) -> Result<Option<usize>> {
+        let index = match &options.model {
+            None => (self.config.responder.is_some()).then_some(0),
+            Some(name) => {
+                let known = self.responders.iter().position(|responder| responder.name == *name);
+                if known.is_none() {
+                    let names: Vec<&str> =
+                        self.responders.iter().map(|responder| responder.name.as_str()).collect();
+                    let what = format!("`model` names no responder, expected one of: {}", names.join(", "));
+                    return Err(Error::new(ErrorKind::UnknownModel, what));
+                }
+                known
+            }
+        };
+        if let Some(index) = index
+            && let vocab = self.responders[index].decoder.config().vocab
+            && let Some(id) = options.logit_bias.keys().find(|&&id| id as usize >= vocab)
+        {
+            let what = format!("`logit_bias` has token {id}, expected below {vocab}");
+            return Err(Error::new(ErrorKind::InvalidArgument, what));
+        }
+        Ok(index)
+    }
+
+    fn charge(&self, tenant: &str, user: Option<&str>) -> Result<()> {
+        self.quota.as_ref().map_or(Ok(()), |quota| quota.charge(tenant, user))
+    }
+
+    /// Where the answer may be found or kept, if it may.
+    fn key(
+        &self,
+        options: &RequestOptions,
+        key: impl FnOnce(&BTreeMap<String, String>) -> Option<Key>,
+        responder: Option<usize>,
+    ) -> Option<Key> {
+        let wanted = options.cache != CacheMode::Bypass && responder.is_some();
+        wanted.then(|| key(&self.fingerprints(responder))).flatten()
+    }
+}
+
+/// What a call in a child process gets.
+pub(crate) fn forked() -> Error {
+    Error::new(ErrorKind::Forked, "the engine was opened in another process, expected one opened after fork")
+}
+
+fn push(mut stream: ReplyStream, mut consumer: impl FnMut(Event) -> ControlFlow<()>) -> Result<Reply> {
+    loop {
+        let delivered = stream.deliver(|event| {
+            let reply = if let Event::Done(reply) = &event { Some(reply.clone()) } else { None };
+            (consumer(event), reply)
+        });
+        match delivered {
+            Some(Ok((_, Some(reply)))) => return Ok(reply),
+            Some(Ok((ControlFlow::Continue(()), None))) => {}
+            Some(Ok((ControlFlow::Break(()), None))) => return stream.stop(),
+            Some(Err(error)) => return Err(error),
+            None => return Err(Error::cancelled()),
+        }
+    }
+}
+
+fn only<T>(values: Vec<T>) -> Result<T> {
+    let missing = || Error::new(ErrorKind::Internal, "a pass gave no answer for a text");
+    values.into_iter().next().ok_or_else(missing)
+}
+
+/// `Condvar` cannot wait for the longest `Duration`.
+const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -1,0 +1,207 @@
+//! A request on its way through the engine.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::analyst::Prepared;
+use crate::cache::{Cache, Key};
+use crate::error::{Error, ErrorKind, Result};
+use crate::reply::{
+    Analysis, CacheOutcome, Degraded, Event, FinishReason, Generation, Metadata, NlpProcessing, Reply, Repro,
+    Timings, Usage,
+};
+use crate::request::{Generate, Request, RequestOptions};
+use crate::stream::Flight;
+
+/// A request, where its events go, and what is known of it so far.
+pub(crate) struct Job {
+    pub(crate) ask: Ask,
+    pub(crate) flight: Arc<Flight>,
+    /// Index of the responder that is to answer; none when there is none.
+    pub(crate) responder: Option<usize>,
+    /// Where a finished answer may be kept.
+    pub(crate) key: Option<Key>,
+    pub(crate) deadline: Instant,
+    pub(crate) seed: u64,
+    pub(crate) analysis: Option<Analysis>,
+    pub(crate) times: Times,
+}
+
+/// What is asked.
+pub(crate) enum Ask {
+    /// Understand and answer.
+    Process(Box<Request>, Prepared),
+    /// Answer alone.
+    Generate(Box<Generate>),
+}
+
+/// When things happened.
+pub(crate) struct Times {
+    pub(crate) submitted: Instant,
+    pub(crate) admitted: Option<Instant>,
+    pub(crate) analysed: Option<Instant>,
+    pub(crate) first_token: Option<Instant>,
+}
+
+/// How a job ended.
+pub(crate) struct Outcome {
+    pub(crate) response: String,
+    pub(crate) finish_reason: FinishReason,
+    pub(crate) usage: Usage,
+    pub(crate) model: String,
+    pub(crate) degraded: Option<Degraded>,
+}
+
+impl Job {
+    pub(crate) fn new(ask: Ask, responder: Option<usize>, key: Option<Key>, longest: Duration) -> Self {
+        let submitted = Instant::now();
+        let options = ask.options();
+        let deadline = submitted + options.deadline(longest);
+        // Sampled without a seed: draw one. `RandomState` is the standard library's source of random bits.
+        let seed = options.seed.unwrap_or_else(|| RandomState::new().hash_one(submitted));
+        let times = Times { submitted, admitted: None, analysed: None, first_token: None };
+        Self { ask, flight: Flight::new(), responder, key, deadline, seed, analysis: None, times }
+    }
+
+    pub(crate) fn options(&self) -> &RequestOptions {
+        self.ask.options()
+    }
+
+    /// About how many tokens the request needs, for the bound of the queue: four bytes a token is usual in English.
+    pub(crate) fn estimated_tokens(&self) -> usize {
+        let bytes = match &self.ask {
+            Ask::Process(request, _) => {
+                request.message.len()
+                    + request.history.iter().map(|message| message.content.len()).sum::<usize>()
+            }
+            Ask::Generate(request) => {
+                request.messages.iter().map(|message| message.content.len()).sum::<usize>()
+                    + request.prompt.as_ref().map_or(0, String::len)
+            }
+        };
+        bytes / 4 + self.options().max_tokens
+    }
+
+    pub(crate) fn is_late(&self, now: Instant) -> bool {
+        now >= self.deadline
+    }
+
+    /// Ends the flight with an error.
+    pub(crate) fn fail(self, error: Error) {
+        self.flight.finish(Err(error));
+    }
+
+    pub(crate) fn fail_late(self) {
+        let allowed = self.deadline.duration_since(self.times.submitted).as_millis();
+        let what = format!("the deadline of {allowed} ms passed before the first token");
+        self.fail(Error::new(ErrorKind::DeadlineExceeded, what));
+    }
+
+    /// Ends the flight with a reply. A whole answer is kept before it is told: whoever has seen the end finds it again.
+    pub(crate) fn finish(mut self, outcome: Outcome, fingerprints: &BTreeMap<String, String>, cache: &Cache) {
+        let whole = matches!(outcome.finish_reason, FinishReason::Stop | FinishReason::Length)
+            && outcome.degraded.is_none();
+        let done = Event::Done(self.reply(outcome, fingerprints));
+        if let Some(key) = self.key.take().filter(|_| whole) {
+            let mut events = self.flight.events();
+            events.push(done.clone());
+            cache.insert(key, events);
+        }
+        self.flight.push(done);
+        self.flight.finish(Ok(()));
+    }
+
+    fn reply(&self, outcome: Outcome, fingerprints: &BTreeMap<String, String>) -> Reply {
+        let options = self.options();
+        let sampled = options.temperature > 0.0;
+        let generation = Generation {
+            model: outcome.model,
+            finish_reason: outcome.finish_reason,
+            usage: outcome.usage,
+            cache: CacheOutcome::Miss,
+            degraded: outcome.degraded,
+            timings_ms: self.times.to_timings(),
+            repro: Repro {
+                engine: crate::VERSION.into(),
+                models: fingerprints.clone(),
+                seed: sampled.then_some(self.seed).or(options.seed),
+            },
+        };
+        let analysis = self.analysis.clone();
+        let label = |of: fn(&Analysis) -> &str| {
+            analysis.as_ref().map_or(String::new(), |analysis| of(analysis).to_owned())
+        };
+        Reply {
+            response: outcome.response,
+            confidence: analysis.as_ref().map_or(0.0, |analysis| analysis.intent.confidence),
+            intent: label(|analysis| &analysis.intent.label),
+            sentiment: label(|analysis| &analysis.sentiment.label),
+            entities: analysis.as_ref().map_or(Vec::new(), |analysis| analysis.entities.clone()),
+            metadata: Metadata {
+                nlp_processing: analysis
+                    .as_ref()
+                    .map(|analysis| NlpProcessing { tokens: analysis.tokens, truncated: analysis.truncated }),
+                intent_analysis: analysis.as_ref().map(|analysis| analysis.intent.clone()),
+                sentiment_analysis: analysis.map(|analysis| analysis.sentiment),
+                response_generation: generation,
+                timestamp: timestamp(),
+            },
+        }
+    }
+}
+
+/// A request always ends: one that is lost on its way, to a panic, ends as a bug of ours.
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.flight.finish(Err(Error::new(ErrorKind::Internal, "the request was lost on its way")));
+    }
+}
+
+impl Ask {
+    fn options(&self) -> &RequestOptions {
+        match self {
+            Self::Process(request, _) => &request.options,
+            Self::Generate(request) => &request.options,
+        }
+    }
+}
+
+impl Times {
+    fn to_timings(&self) -> Timings {
+        let now = Instant::now();
+        let admitted = self.admitted.unwrap_or(now);
+        let analysed = self.analysed.unwrap_or(admitted);
+        let first_token = self.first_token.unwrap_or(now);
+        let between = |from: Instant, to: Instant| {
+            let ms = to.saturating_duration_since(from).as_secs_f64() * 1e3;
+            (ms * 1e3).round() / 1e3
+        };
+        Timings {
+            queue: between(self.submitted, admitted),
+            analysis: between(admitted, analysed),
+            prefill: between(analysed, first_token),
+            first_token: between(self.submitted, first_token),
+            decode: between(first_token, now),
+            total: between(self.submitted, now),
+        }
+    }
+}
+
+/// A recorded answer as a fresh reply: the time of day, the timings and where it came from are new.
+pub(crate) fn replay(mut events: Vec<Event>, submitted: Instant) -> Result<Vec<Event>> {
+    let Some(Event::Done(reply)) = events.last_mut() else {
+        return Err(Error::new(ErrorKind::Internal, "a recorded answer has no end"));
+    };
+    let total = (submitted.elapsed().as_secs_f64() * 1e6).round() / 1e3;
+    reply.metadata.timestamp = timestamp();
+    let generation = &mut reply.metadata.response_generation;
+    generation.timings_ms = Timings { first_token: total, total, ..Timings::default() };
+    generation.cache = CacheOutcome::Hit;
+    Ok(events)
+}
+
+fn timestamp() -> String {
+    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+}

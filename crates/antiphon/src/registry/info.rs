@@ -1,0 +1,60 @@
+//! What a host can know of a loaded model.
+
+use antiphon_inference::format::Package;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// A model of an engine.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ModelInfo {
+    /// The slot's name; `options.model` takes that of a responder.
+    pub model_name: String,
+    /// Version, from the manifest where there is one.
+    pub version: String,
+    /// Whether it can be used.
+    pub status: ModelStatus,
+    /// `analysis`, `generation`, or the single task of a trained head.
+    pub task: String,
+    /// The card: what it was trained on, what it measures, what it cannot do.
+    pub performance_metrics: Map<String, Value>,
+    /// Its shape, as its files say it.
+    pub config: Value,
+    /// BLAKE3 over its files.
+    pub fingerprint: String,
+    /// Bytes of its packed weights.
+    pub bytes: u64,
+}
+
+/// Whether a model can be used.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelStatus {
+    /// It answers.
+    Available,
+    /// It is being loaded.
+    Loading,
+    /// It could not be loaded.
+    Failed,
+}
+
+impl ModelInfo {
+    pub(crate) fn of(slot: &str, package: &Package, bytes: usize) -> Self {
+        let manifest = package.manifest.as_ref();
+        let task = match slot {
+            "analyst" => "analysis",
+            "intent" | "sentiment" | "entities" => slot,
+            _ => "generation",
+        };
+        Self {
+            model_name: slot.to_owned(),
+            version: manifest.map_or_else(|| "unversioned".into(), |manifest| manifest.version.clone()),
+            status: ModelStatus::Available,
+            task: task.into(),
+            performance_metrics: manifest.map_or_else(Map::new, |manifest| manifest.card.clone()),
+            config: package.config.clone(),
+            fingerprint: package.fingerprint.clone(),
+            bytes: bytes as u64,
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The models of an engine: where they come from, what they are, and whether they fit.
+
+mod info;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use antiphon_inference::format::Package;
+use antiphon_inference::kv::BlockPool;
+
+pub use self::info::{ModelInfo, ModelStatus};
+use crate::analyst::Analyst;
+use crate::config::{EngineConfig, ModelSource};
+use crate::error::{Error, ErrorKind, Result};
+use crate::memory::Plan;
+use crate::responder::Responder;
+use crate::responder::scheduler::Scheduler;
+
+/// Everything that `open` loads.
+pub(crate) struct Loaded {
+    pub(crate) analyst: Option<Arc<Analyst>>,
+    /// Of the analyst and the trained heads, by slot.
+    pub(crate) fingerprints: BTreeMap<String, String>,
+    /// The engine's own responder first, where there is one.
+    pub(crate) schedulers: Vec<Scheduler>,
+    pub(crate) models: Vec<ModelInfo>,
+    pub(crate) weight_bytes: usize,
+    pub(crate) cache_bytes: usize,
+}
+
+impl Loaded {
+    pub(crate) fn open(config: &EngineConfig) -> Result<Self> {
+        let mut models = Vec::new();
+        let mut fingerprints = BTreeMap::new();
+        let mut trained = BTreeMap::new();
+        for (task, source) in config.heads() {
+            let package = open(task, source, config)?;
+            models.push(ModelInfo::of(task, &package, package.file_bytes as usize));
+            fingerprints.insert(task.to_owned(), package.fingerprint.clone());
+            trained.insert(task, package);
+        }
+        let mut analyst = None;
+        if let Some(source) = &config.analyst {
+            let package = open("analyst", source, config)?;
+            let loaded = Analyst::load(&package, &trained).map_err(|error| error.context("analyst"))?;
+            models.insert(0, ModelInfo::of("analyst", &package, loaded.bytes()));
+            fingerprints.insert("analyst".to_owned(), package.fingerprint.clone());
+            analyst = Some(Arc::new(loaded));
+        }
+        let mut responders = Vec::new();
+        let own = config.responder.iter().map(|source| ("responder", source));
+        for (name, source) in
+            own.chain(config.responders.iter().map(|(name, source)| (name.as_str(), source)))
+        {
+            if responders.iter().any(|responder: &Arc<Responder>| responder.name == name) {
+                let what = format!(
+                    "configuration key `responders` has `{name}`, which is the name of the slot `responder`"
+                );
+                return Err(Error::new(ErrorKind::InvalidConfig, what));
+            }
+            let package = open(name, source, config)?;
+            let responder = Responder::load(&package, name.to_owned(), config.context_tokens)
+                .map_err(|error| error.context(name))?;
+            models.push(ModelInfo::of(name, &package, responder.decoder.bytes()));
+            responders.push(Arc::new(responder));
+        }
+        let weight_bytes = models.iter().map(|model| model.bytes as usize).sum();
+        let plan = Plan::new(config, weight_bytes, &responders)?;
+        let schedulers = responders
+            .into_iter()
+            .map(|responder| {
+                // More than every running request can fill at once is of no use.
+                let most = responder.context_tokens.saturating_mul(config.batcher.max_concurrent);
+                let blocks = BlockPool::new(responder.decoder.config(), plan.kv_bytes_each, most)?;
+                Ok(Scheduler::new(responder, blocks))
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { analyst, fingerprints, schedulers, models, weight_bytes, cache_bytes: plan.cache_bytes })
+    }
+}
+
+/// Opens the files of a slot.
+pub(crate) fn open(slot: &str, source: &ModelSource, config: &EngineConfig) -> Result<Package> {
+    let package = match source {
+        ModelSource::Bundled => bundled(slot),
+        ModelSource::Path(path) => Package::open(&config.resolve(path)).map_err(Error::from),
+        ModelSource::Hub(_) => {
+            let what = "a hub model, expected a local one: this build cannot reach the hub";
+            Err(Error::new(ErrorKind::InvalidConfig, what))
+        }
+    };
+    package.map_err(|error| error.context(slot))
+}
+
+#[cfg(feature = "bundled")]
+fn bundled(slot: &str) -> Result<Package> {
+    let (name, files) = if slot == "analyst" {
+        ("analyst", antiphon_models::ANALYST)
+    } else {
+        ("responder", antiphon_models::RESPONDER)
+    };
+    Ok(Package::from_bundle(name, files)?)
+}
+
+#[cfg(not(feature = "bundled"))]
+fn bundled(slot: &str) -> Result<Package> {
+    let what = format!(
+        "configuration key `{slot}` is \"bundled\", expected a path: this build has no bundled models"
+    );
+    Err(Error::new(ErrorKind::InvalidConfig, what))
+}

@@ -1,0 +1,50 @@
+//! The answering side: a decoder, what it is told, and the batch of sequences that it writes.
+
+pub(crate) mod degrade;
+pub(crate) mod prompt;
+pub(crate) mod scheduler;
+pub(crate) mod sequence;
+
+use antiphon_inference::decoder::Decoder;
+use antiphon_inference::format::Package;
+use antiphon_inference::template::ChatTemplate;
+use antiphon_inference::tokenizer::Tokenizer;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// A decoder with its tokenizer and chat template.
+pub(crate) struct Responder {
+    pub(crate) name: String,
+    pub(crate) fingerprint: String,
+    pub(crate) decoder: Decoder,
+    pub(crate) tokenizer: Tokenizer,
+    /// None: the model can continue a text, but knows no turns.
+    pub(crate) template: Option<ChatTemplate>,
+    /// Prompt and answer together.
+    pub(crate) context_tokens: usize,
+}
+
+impl Responder {
+    pub(crate) fn load(package: &Package, name: String, context_tokens: Option<usize>) -> Result<Self> {
+        let decoder = Decoder::load(package)?;
+        let tokenizer = Tokenizer::from_package(package, decoder.config().vocab)?;
+        let template = match package.chat_template {
+            Some(_) => Some(ChatTemplate::from_package(package, &tokenizer)?),
+            None => None,
+        };
+        let most = decoder.config().context_tokens;
+        let context_tokens = context_tokens.unwrap_or(most);
+        if context_tokens > most {
+            let what = format!(
+                "configuration key `context_tokens` is {context_tokens}, expected at most {most} for `{name}`"
+            );
+            return Err(Error::new(ErrorKind::InvalidConfig, what));
+        }
+        let fingerprint = package.fingerprint.clone();
+        Ok(Self { name, fingerprint, decoder, tokenizer, template, context_tokens })
+    }
+
+    pub(crate) fn is_end(&self, token: u32) -> bool {
+        self.tokenizer.eos_ids().contains(&token)
+    }
+}

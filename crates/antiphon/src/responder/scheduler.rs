@@ -1,0 +1,171 @@
+//! The continuous batch of one responder: each step every live sequence gains one token and one prompt advances by a chunk;
+//! sequences join and leave between steps.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use antiphon_inference::decoder::Row;
+use antiphon_inference::error::ErrorKind as InferenceErrorKind;
+use antiphon_inference::kv::BlockPool;
+use antiphon_kernels::{Arena, Pool};
+
+use super::Responder;
+use super::sequence::{Draft, Sequence};
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::Job;
+use crate::reply::FinishReason;
+use crate::stream::Departure;
+
+/// The sequences that one responder works on, and their key/value rows.
+pub(crate) struct Scheduler {
+    pub(crate) responder: Arc<Responder>,
+    blocks: BlockPool,
+    /// In order of admission. Those without blocks wait for others to end.
+    live: Vec<Sequence>,
+}
+
+/// A sequence that left the batch, and why.
+pub(crate) struct Ended {
+    pub(crate) sequence: Sequence,
+    pub(crate) result: Result<FinishReason>,
+}
+
+impl Scheduler {
+    pub(crate) fn new(responder: Arc<Responder>, blocks: BlockPool) -> Self {
+        Self { responder, blocks, live: Vec::new() }
+    }
+
+    /// Checks whether a request with its prompt can ever run here.
+    pub(crate) fn draft(&self, job: &Job, prompt: Vec<u32>) -> Result<Draft> {
+        let draft = Draft::new(job, prompt, &self.responder)?;
+        let (needed, capacity) = (draft.tokens_needed(), self.blocks.capacity_tokens());
+        if needed > capacity {
+            let what = format!(
+                "prompt and answer need {needed} key/value rows, `kv_cache_bytes` has room for {capacity}"
+            );
+            return Err(Error::new(ErrorKind::OutOfBudget, what));
+        }
+        Ok(draft)
+    }
+
+    /// Takes a request into the batch.
+    pub(crate) fn join(&mut self, job: Job, draft: Draft) {
+        self.live.push(Sequence::new(job, draft, &self.responder));
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Lets those go whose deadline has passed or whose subscribers have left.
+    pub(crate) fn release(&mut self, now: Instant) -> Vec<Ended> {
+        let reason = |sequence: &Sequence| match sequence.job.flight.departure() {
+            Departure::Cancelled => Some(Err(Error::cancelled())),
+            Departure::Stopped => Some(Ok(FinishReason::Cancelled)),
+            Departure::None if sequence.job.is_late(now) && sequence.has_written() => {
+                Some(Ok(FinishReason::Deadline))
+            }
+            Departure::None if sequence.job.is_late(now) => {
+                let what = "the deadline passed before the first token";
+                Some(Err(Error::new(ErrorKind::DeadlineExceeded, what)))
+            }
+            Departure::None => None,
+        };
+        let reasons: Vec<_> = self.live.iter().map(reason).collect();
+        self.remove(reasons)
+    }
+
+    /// One step: a token for each sequence that writes, a chunk for the first that reads.
+    pub(crate) fn step(&mut self, pool: &mut Pool, arena: &mut Arena) -> Vec<Ended> {
+        self.give_blocks();
+        let active = |sequence: &&Sequence| sequence.table.is_some();
+        let reader = self.live.iter().position(|sequence| active(&sequence) && sequence.is_reading());
+        let writers = self.live.iter().enumerate().filter(|(_, s)| active(s) && !s.is_reading());
+        let members: Vec<usize> = writers.map(|(index, _)| index).chain(reader).collect();
+        if members.is_empty() {
+            return Vec::new();
+        }
+        let mut rows: Vec<Row<'_>> = Vec::new();
+        let mut spans: Vec<Range<usize>> = Vec::new();
+        for &member in &members {
+            let start = rows.len();
+            rows.extend(self.live[member].rows(PROMPT_CHUNK));
+            spans.push(start..rows.len());
+        }
+        // A prompt that runs alone can be broken off between layers; a step that others take part in goes on.
+        let never = AtomicBool::new(false);
+        let alone = (members.len() == 1).then(|| Arc::clone(&self.live[members[0]].job.flight));
+        let interrupt = alone.as_ref().map_or(&never, |flight| flight.interrupt());
+        let stepped = self.responder.decoder.step(pool, arena, &mut self.blocks, &rows, interrupt);
+        drop(rows);
+
+        let mut ends: Vec<Option<Result<FinishReason>>> = self.live.iter().map(|_| None).collect();
+        match stepped {
+            Ok(logits) => {
+                let mut next_row = 0;
+                for (member, span) in members.into_iter().zip(spans) {
+                    let sequence = &mut self.live[member];
+                    if sequence.is_reading() && !sequence.advance(span.len()) {
+                        continue;
+                    }
+                    let logits = logits.as_ref().expect("the last row of a complete sequence wants logits");
+                    ends[member] = sequence.write(logits.row(next_row), &self.responder).transpose();
+                    next_row += 1;
+                }
+            }
+            // Whoever set the interrupt is let go by the next `release`.
+            Err(error) if error.kind() == InferenceErrorKind::Interrupted => {}
+            Err(error) => {
+                let error = Error::from(error);
+                members.into_iter().for_each(|member| ends[member] = Some(Err(error.clone())));
+            }
+        }
+        self.remove(ends)
+    }
+
+    /// Ends everything.
+    pub(crate) fn clear(&mut self, error: &Error) -> Vec<Ended> {
+        let ends = self.live.iter().map(|_| Some(Err(error.clone()))).collect();
+        self.remove(ends)
+    }
+
+    /// Sequences get blocks in order of admission; a later short one does not overtake an earlier long one.
+    fn give_blocks(&mut self) {
+        for sequence in &mut self.live {
+            if sequence.table.is_none() {
+                sequence.table = self.blocks.reserve(sequence.tokens_needed());
+                if sequence.table.is_none() {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, reasons: Vec<Option<Result<FinishReason>>>) -> Vec<Ended> {
+        let mut ended = Vec::new();
+        let live = std::mem::take(&mut self.live);
+        for (mut sequence, reason) in live.into_iter().zip(reasons) {
+            match reason {
+                None => self.live.push(sequence),
+                Some(result) => {
+                    if let Some(table) = sequence.table.take() {
+                        self.blocks.release(table);
+                    }
+                    ended.push(Ended { sequence, result });
+                }
+            }
+        }
+        ended
+    }
+
+    /// Bytes of the key/value pool.
+    pub(crate) fn kv_bytes(&self) -> usize {
+        self.blocks.bytes()
+    }
+}
+
+/// Tokens of a prompt that one step reads: enough to use the matrix kernels well, short enough that running streams do
+/// not feel it.
+const PROMPT_CHUNK: usize = 128;

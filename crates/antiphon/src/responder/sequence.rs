@@ -1,0 +1,207 @@
+//! One answer in the making: what is still to be read, what was written, and the events it sends.
+
+use std::time::Instant;
+
+use antiphon_inference::decoder::Row;
+use antiphon_inference::kv::BlockTable;
+use antiphon_inference::sampling::{Sampler, Sampling};
+use antiphon_inference::stop::StopFilter;
+use antiphon_inference::tokenizer::Detokenizer;
+
+use super::Responder;
+use crate::error::Result;
+use crate::job::Job;
+use crate::reply::{Event, FinishReason, TokenLogprob, Usage};
+
+/// A request that the decoder works on.
+pub(crate) struct Sequence {
+    pub(crate) job: Job,
+    /// Reserved for the whole sequence; none while it waits for blocks.
+    pub(crate) table: Option<BlockTable>,
+    prompt: Vec<u32>,
+    /// Tokens of the prompt that have been read.
+    read: usize,
+    /// The last token written, which is still to be read.
+    next: Option<u32>,
+    /// Most tokens that may be written.
+    limit: usize,
+    written: usize,
+    sampler: Sampler,
+    detokenizer: Detokenizer,
+    stops: StopFilter,
+    /// Everything that was sent.
+    response: String,
+    chunks: u64,
+    /// Log-probabilities of tokens whose text is still held back.
+    logprobs: Vec<TokenLogprob>,
+}
+
+/// What a sequence is made of besides its request, checked before the request joins the batch.
+pub(crate) struct Draft {
+    prompt: Vec<u32>,
+    limit: usize,
+    sampler: Sampler,
+    stops: StopFilter,
+}
+
+impl Draft {
+    pub(crate) fn new(job: &Job, prompt: Vec<u32>, responder: &Responder) -> Result<Self> {
+        let options = job.options();
+        Ok(Self {
+            limit: options.max_tokens.min(responder.context_tokens - prompt.len()),
+            sampler: Sampler::new(sampling(job), responder.decoder.config().vocab)?,
+            stops: StopFilter::new(options.stop.clone())?,
+            prompt,
+        })
+    }
+
+    /// Positions the sequence can come to need.
+    pub(crate) fn tokens_needed(&self) -> usize {
+        self.prompt.len() + self.limit
+    }
+}
+
+impl Sequence {
+    pub(crate) fn new(job: Job, draft: Draft, responder: &Responder) -> Self {
+        let Draft { prompt, limit, mut sampler, stops } = draft;
+        sampler.accept_prompt(&prompt);
+        Self {
+            job,
+            table: None,
+            prompt,
+            read: 0,
+            next: None,
+            limit,
+            written: 0,
+            sampler,
+            detokenizer: responder.tokenizer.detokenizer(),
+            stops,
+            response: String::new(),
+            chunks: 0,
+            logprobs: Vec::new(),
+        }
+    }
+
+    /// Positions the sequence can come to need.
+    pub(crate) fn tokens_needed(&self) -> usize {
+        self.prompt.len() + self.limit
+    }
+
+    /// Whether the prompt is still being read.
+    pub(crate) fn is_reading(&self) -> bool {
+        self.next.is_none()
+    }
+
+    pub(crate) fn has_written(&self) -> bool {
+        self.chunks > 0
+    }
+
+    pub(crate) fn response(&self) -> &str {
+        &self.response
+    }
+
+    pub(crate) fn usage(&self) -> Usage {
+        Usage {
+            prompt_tokens: self.prompt.len(),
+            completion_tokens: self.written,
+            cached_tokens: 0,
+            total_tokens: self.prompt.len() + self.written,
+        }
+    }
+
+    /// The rows of the next step: the last token written, or up to `chunk` tokens of the prompt. Logits are wanted after
+    /// the last token that is known.
+    pub(crate) fn rows(&self, chunk: usize) -> impl Iterator<Item = Row<'_>> {
+        let tokens = match &self.next {
+            Some(token) => std::slice::from_ref(token),
+            None => &self.prompt[self.read..self.prompt.len().min(self.read + chunk)],
+        };
+        let first = if self.next.is_some() { self.prompt.len() + self.written - 1 } else { self.read };
+        let complete = self.next.is_some() || self.read + tokens.len() == self.prompt.len();
+        let table = self.table.as_ref().expect("a sequence in the batch has its blocks");
+        tokens.iter().enumerate().map(move |(index, &token)| Row {
+            token,
+            position: (first + index) as u32,
+            table,
+            wants_logits: complete && index + 1 == tokens.len(),
+        })
+    }
+
+    /// Says that a chunk of the prompt has been read; true when that was the end of it.
+    pub(crate) fn advance(&mut self, tokens: usize) -> bool {
+        self.read += tokens;
+        self.read == self.prompt.len()
+    }
+
+    /// Takes the next token from the logits and sends what can be shown. Says why the answer ends, if it does.
+    pub(crate) fn write(&mut self, logits: &[f32], responder: &Responder) -> Result<Option<FinishReason>> {
+        self.job.times.first_token.get_or_insert_with(Instant::now);
+        let token = self.sampler.sample(logits)?;
+        if responder.is_end(token) {
+            return self.end(FinishReason::Stop).map(Some);
+        }
+        self.sampler.accept(token);
+        self.written += 1;
+        self.next = Some(token);
+        if let Some(top) = self.job.options().logprobs {
+            self.logprobs.push(self.logprob(logits, token, top, responder)?);
+        }
+        let piece = self.detokenizer.push(token)?;
+        let outcome = self.stops.push(&piece);
+        self.send(outcome.emit);
+        if outcome.stopped {
+            return Ok(Some(FinishReason::Stop));
+        }
+        if self.written == self.limit {
+            return self.end(FinishReason::Length).map(Some);
+        }
+        Ok(None)
+    }
+
+    fn logprob(&self, logits: &[f32], token: u32, top: usize, responder: &Responder) -> Result<TokenLogprob> {
+        let likely = self.sampler.log_probabilities(logits, token, top)?;
+        let named = |id: u32, logprob: f64, top| {
+            let token = responder.tokenizer.token(id).unwrap_or_default();
+            TokenLogprob { id, token, logprob, top }
+        };
+        let top = likely.top.iter().map(|&(id, logprob)| named(id, logprob, Vec::new())).collect();
+        Ok(named(token, likely.chosen, top))
+    }
+
+    /// Sends what was held back.
+    fn end(&mut self, reason: FinishReason) -> Result<FinishReason> {
+        let rest = self.detokenizer.finish();
+        let outcome = self.stops.push(&rest);
+        let mut text = outcome.emit;
+        if !outcome.stopped {
+            text.push_str(&self.stops.finish());
+        }
+        self.send(text);
+        Ok(if outcome.stopped { FinishReason::Stop } else { reason })
+    }
+
+    fn send(&mut self, content: String) {
+        if content.is_empty() {
+            return;
+        }
+        self.response.push_str(&content);
+        let logprobs = self.job.options().logprobs.map(|_| std::mem::take(&mut self.logprobs));
+        self.job.flight.push(Event::Chunk { content, index: self.chunks, logprobs });
+        self.chunks += 1;
+    }
+}
+
+fn sampling(job: &Job) -> Sampling {
+    let options = job.options();
+    Sampling {
+        temperature: options.temperature,
+        top_k: options.top_k,
+        top_p: options.top_p,
+        min_p: options.min_p,
+        repetition_penalty: options.repetition_penalty,
+        presence_penalty: options.presence_penalty,
+        frequency_penalty: options.frequency_penalty,
+        logit_bias: options.logit_bias.clone(),
+        seed: job.seed,
+    }
+}
