@@ -12,7 +12,7 @@ use antiphon_kernels::{Isa, Pool, available_threads};
 use crate::analyst::{Analyst, Prepared};
 use crate::batcher::quota::Quota;
 use crate::batcher::{Closing, Queue};
-use crate::cache::{Cache, CacheStats, Key};
+use crate::cache::{Cache, Key, ResponseCache};
 use crate::compute::{Compute, Quick};
 use crate::config::EngineConfig;
 use crate::conversation::{Conversation, ConversationConfig};
@@ -271,19 +271,9 @@ impl Engine {
         Conversation::new(self.clone(), config)
     }
 
-    /// What the response cache holds and how it has served.
-    pub fn cache_stats(&self) -> CacheStats {
-        self.0.shared.cache.stats()
-    }
-
-    /// Forgets the cached answers of a tenant, or all.
-    pub fn cache_clear(&self, tenant: Option<&str>) {
-        self.0.shared.cache.clear(tenant);
-    }
-
-    /// Sets the cache's bound on bytes; 0 switches it off.
-    pub fn cache_resize(&self, max_bytes: u64) {
-        self.0.shared.cache.resize(usize::try_from(max_bytes).unwrap_or(usize::MAX));
+    /// The response cache.
+    pub fn cache(&self) -> ResponseCache<'_> {
+        ResponseCache(&self.0.shared.cache)
     }
 
     /// The models that are loaded.

@@ -41,7 +41,7 @@ mod responder;
 mod stream;
 mod ticket;
 
-pub use cache::CacheStats;
+pub use cache::{CacheStats, ResponseCache};
 pub use config::{BatcherConfig, BreakerConfig, CacheConfig, EngineConfig, ModelSource, QuotaConfig};
 pub use conversation::{Conversation, ConversationConfig};
 pub use engine::Engine;

@@ -15,7 +15,36 @@ pub(crate) use self::key::Key;
 use crate::config::CacheConfig;
 use crate::reply::{Entity, Event, Ranked, Reply};
 
-/// The response cache of an engine.
+/// The response cache of an engine, as its host sees it.
+///
+/// ```
+/// # use antiphon::{Engine, EngineConfig};
+/// let engine = Engine::open(EngineConfig::default())?;
+/// engine.cache().clear(Some("acme"));
+/// assert_eq!(engine.cache().stats().entries, 0);
+/// # Ok::<(), antiphon::Error>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct ResponseCache<'a>(pub(crate) &'a Cache);
+
+impl ResponseCache<'_> {
+    /// What it holds and how it has served.
+    pub fn stats(&self) -> CacheStats {
+        self.0.stats()
+    }
+
+    /// Forgets the answers of a tenant, or all.
+    pub fn clear(&self, tenant: Option<&str>) {
+        self.0.clear(tenant);
+    }
+
+    /// Sets the bound on bytes; 0 switches it off.
+    pub fn resize(&self, max_bytes: u64) {
+        self.0.resize(usize::try_from(max_bytes).unwrap_or(usize::MAX));
+    }
+}
+
+/// What one mutex guards.
 pub(crate) struct Cache {
     state: Mutex<State>,
     ttl: Duration,

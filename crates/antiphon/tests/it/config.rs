@@ -149,7 +149,7 @@ fn faults_30_a_limit_below_the_models_says_what_they_need() {
     assert_eq!(error.kind(), ErrorKind::OutOfBudget);
     assert!(error.to_string().contains("1048576"), "{error}");
     let engine = open(EngineConfig::default().memory_limit_bytes(96 << 20));
-    assert!(engine.cache_stats().max_bytes <= 50 << 20);
+    assert!(engine.cache().stats().max_bytes <= 50 << 20);
     engine.process_blocking(Request::new("Hello").max_tokens(4)).unwrap();
 }
 

@@ -71,11 +71,11 @@ fn an_equal_request_is_answered_from_the_cache() {
     ] {
         assert_eq!(outcome(&engine.process_blocking(other).unwrap()), CacheOutcome::Miss);
     }
-    let stats = engine.cache_stats();
+    let stats = engine.cache().stats();
     assert_eq!(stats.hits, 1);
     assert!(stats.bytes > 0 && stats.bytes <= stats.max_bytes);
-    engine.cache_clear(None);
-    assert_eq!(engine.cache_stats().entries, 0);
+    engine.cache().clear(None);
+    assert_eq!(engine.cache().stats().entries, 0);
     assert_eq!(outcome(&engine.process_blocking(request()).unwrap()), CacheOutcome::Miss);
 }
 
