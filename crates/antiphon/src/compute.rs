@@ -12,12 +12,12 @@ use antiphon_kernels::{Arena, Pool};
 
 use crate::analyst::Prepared;
 use crate::batcher::Closing;
-use crate::engine::Shared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{Ask, Job, Outcome};
 use crate::reply::{Analysis, Degraded, Event, FinishReason, Usage};
 use crate::responder::degrade;
 use crate::responder::scheduler::{Ended, Scheduler};
+use crate::shared::Shared;
 use crate::stream::Departure;
 use crate::ticket::Answer;
 

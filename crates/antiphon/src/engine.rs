@@ -1,15 +1,14 @@
 //! The engine: what a host opens, asks and closes.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use antiphon_kernels::{Isa, Pool, available_threads};
 
-use crate::analyst::{Analyst, Prepared};
+use crate::analyst::Prepared;
 use crate::batcher::quota::Quota;
 use crate::batcher::{Closing, Queue};
 use crate::cache::{Cache, Key, ResponseCache};
@@ -19,10 +18,11 @@ use crate::conversation::{Conversation, ConversationConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{Ask, Job, replay};
 use crate::observe::{Diagnosis, Health};
+use crate::options::{CacheMode, RequestOptions};
 use crate::registry::{Loaded, ModelInfo};
 use crate::reply::{Analysis, Event, Reply};
-use crate::request::{CacheMode, Generate, Limits, Request, RequestOptions, check_text};
-use crate::responder::Responder;
+use crate::request::{Generate, Request, check_text};
+use crate::shared::Shared;
 use crate::stream::{Flight, ReplyFuture, ReplyStream};
 use crate::ticket::{Ticket, ticket};
 
@@ -46,28 +46,6 @@ pub struct Engine(Arc<Handle>);
 struct Handle {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// What callers and the compute thread share.
-pub(crate) struct Shared {
-    pub(crate) queue: Queue<Quick, Job>,
-    pub(crate) cache: Cache,
-    pub(crate) analyst: Option<Arc<Analyst>>,
-    fingerprints: BTreeMap<String, String>,
-    pub(crate) responders: Vec<Arc<Responder>>,
-    pub(crate) config: EngineConfig,
-    pub(crate) models: Vec<ModelInfo>,
-    pub(crate) threads: usize,
-    pub(crate) isa: Isa,
-    pub(crate) weight_bytes: usize,
-    pub(crate) kv_bytes: usize,
-    pub(crate) scratch_bytes: AtomicUsize,
-    pub(crate) errors: AtomicU64,
-    pub(crate) opened: Instant,
-    quota: Option<Quota>,
-    /// The process that opened the engine; its threads are not in any other.
-    pid: u32,
-    stopped: (Mutex<bool>, Condvar),
 }
 
 impl Engine {
@@ -333,9 +311,8 @@ impl Engine {
         Ok(())
     }
 
-    /// The engine's threads stay behind in a `fork`; a child would wait for them for ever.
     pub(crate) fn check_process(&self) -> Result<()> {
-        if self.0.shared.pid == std::process::id() { Ok(()) } else { Err(forked()) }
+        self.0.shared.check_process()
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -371,7 +348,7 @@ impl Engine {
         let shared = &self.0.shared;
         let job = Job::new(ask, responder, key, Duration::from_millis(shared.config.batcher.timeout_ms));
         // Subscribed before it is seen: a flight without subscribers is cancelled.
-        let stream = ReplyStream::subscribe(self.clone(), Arc::clone(&job.flight));
+        let stream = ReplyStream::subscribe(self.0.clone(), Arc::clone(&job.flight));
         let (priority, tokens) = (job.options().priority, job.estimated_tokens());
         shared.queue.submit(job, priority, tokens)?;
         Ok(stream)
@@ -385,7 +362,7 @@ impl Engine {
         }
         let Some(events) = self.0.shared.cache.get(key) else { return Ok(None) };
         let events = replay(events.to_vec(), submitted)?;
-        Ok(Some(ReplyStream::subscribe(self.clone(), Flight::recorded(events))))
+        Ok(Some(ReplyStream::subscribe(self.0.clone(), Flight::recorded(events))))
     }
 }
 
@@ -411,99 +388,6 @@ impl Drop for Handle {
     }
 }
 
-impl Shared {
-    pub(crate) fn max_concurrent(&self) -> usize {
-        self.config.batcher.max_concurrent
-    }
-
-    /// Fingerprints of the models that take part in an answer, by role.
-    pub(crate) fn fingerprints(&self, responder: Option<usize>) -> BTreeMap<String, String> {
-        let mut fingerprints = self.fingerprints.clone();
-        if let Some(index) = responder {
-            fingerprints.insert("responder".to_owned(), self.responders[index].fingerprint.clone());
-        }
-        fingerprints
-    }
-
-    pub(crate) fn count_error(&self) {
-        self.errors.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn note_scratch(&self, bytes: usize) {
-        self.scratch_bytes.store(bytes, Ordering::Relaxed);
-    }
-
-    /// Says that the compute thread has ended.
-    pub(crate) fn note_stopped(&self) {
-        *self.stopped.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.stopped.1.notify_all();
-    }
-
-    fn wait_stopped(&self, timeout: Option<Duration>) -> bool {
-        let stopped = self.stopped.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let timeout = timeout.unwrap_or(Duration::MAX).min(LONGEST_WAIT);
-        let wait = self.stopped.1.wait_timeout_while(stopped, timeout, |stopped| !*stopped);
-        *wait.unwrap_or_else(PoisonError::into_inner).0
-    }
-
-    fn limits(&self) -> Limits {
-        Limits {
-            message_chars: self.config.max_message_chars,
-            history_messages: self.config.max_history_messages,
-        }
-    }
-
-    fn analyst(&self) -> Result<&Analyst> {
-        let missing = || Error::new(ErrorKind::BackendUnavailable, "no analyst is configured, expected one");
-        self.analyst.as_deref().ok_or_else(missing)
-    }
-
-    /// The responder that a request names, or the engine's own.
-    fn choose(&self, options: &RequestOptions) -> Result<Option<usize>> {
-        let index = match &options.model {
-            None => (self.config.responder.is_some()).then_some(0),
-            Some(name) => {
-                let known = self.responders.iter().position(|responder| responder.name == *name);
-                if known.is_none() {
-                    let names: Vec<&str> =
-                        self.responders.iter().map(|responder| responder.name.as_str()).collect();
-                    let what = format!("`model` names no responder, expected one of: {}", names.join(", "));
-                    return Err(Error::new(ErrorKind::UnknownModel, what));
-                }
-                known
-            }
-        };
-        if let Some(index) = index
-            && let vocab = self.responders[index].decoder.config().vocab
-            && let Some(id) = options.logit_bias.keys().find(|&&id| id as usize >= vocab)
-        {
-            let what = format!("`logit_bias` has token {id}, expected below {vocab}");
-            return Err(Error::new(ErrorKind::InvalidArgument, what));
-        }
-        Ok(index)
-    }
-
-    fn charge(&self, tenant: &str, user: Option<&str>) -> Result<()> {
-        self.quota.as_ref().map_or(Ok(()), |quota| quota.charge(tenant, user))
-    }
-
-    /// Where the answer may be found or kept, if it may.
-    fn key(
-        &self,
-        options: &RequestOptions,
-        key: impl FnOnce(&BTreeMap<String, String>) -> Option<Key>,
-        responder: Option<usize>,
-    ) -> Option<Key> {
-        let wanted = options.cache != CacheMode::Bypass && responder.is_some();
-        wanted.then(|| key(&self.fingerprints(responder))).flatten()
-    }
-}
-
-/// What a call in a child process gets.
-pub(crate) fn forked() -> Error {
-    Error::new(ErrorKind::Forked, "the engine was opened in another process, expected one opened after fork")
-}
-
 fn push(mut stream: ReplyStream, mut consumer: impl FnMut(Event) -> ControlFlow<()>) -> Result<Reply> {
     loop {
         let delivered = stream.deliver(|event| {
@@ -524,6 +408,3 @@ fn only<T>(values: Vec<T>) -> Result<T> {
     let missing = || Error::new(ErrorKind::Internal, "a pass gave no answer for a text");
     values.into_iter().next().ok_or_else(missing)
 }
-
-/// `Condvar` cannot wait for the longest `Duration`.
-const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);

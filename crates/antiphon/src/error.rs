@@ -350,6 +350,17 @@ impl From<inference::Error> for Error {
     }
 }
 
+/// An engine's threads stay behind in a `fork`; a child would wait for them for ever.
+///
+/// `pid` is the process that opened the engine.
+pub(crate) fn check_process(pid: u32) -> Result<()> {
+    if pid == std::process::id() {
+        return Ok(());
+    }
+    let what = "the engine was opened in another process, expected one opened after fork";
+    Err(Error::new(ErrorKind::Forked, what))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::analyst::Prepared;
 use crate::cache::{Cache, Key};
 use crate::error::{Error, ErrorKind, Result};
+use crate::options::RequestOptions;
 use crate::reply::{
     Analysis, CacheOutcome, Degraded, Event, FinishReason, Generation, Metadata, NlpProcessing, Reply, Repro,
     Timings, Usage,
 };
-use crate::request::{Generate, Request, RequestOptions};
+use crate::request::{Generate, Request};
 use crate::stream::Flight;
 
 /// A request, where its events go, and what is known of it so far.

@@ -34,10 +34,12 @@ mod error;
 mod job;
 mod memory;
 mod observe;
+mod options;
 mod registry;
 mod reply;
 mod request;
 mod responder;
+mod shared;
 mod stream;
 mod ticket;
 
@@ -47,12 +49,13 @@ pub use conversation::{Conversation, ConversationConfig};
 pub use engine::Engine;
 pub use error::{Error, ErrorKind, Result};
 pub use observe::{Check, CheckResult, Configuration, Diagnosis, Health, HealthStatus};
+pub use options::{CacheMode, Overflow, Priority, RequestOptions};
 pub use registry::{ModelInfo, ModelStatus};
 pub use reply::{
     Analysis, CacheOutcome, Degraded, Entity, Event, FinishReason, Generation, Intent, Metadata,
     NlpProcessing, Ranked, Reply, Repro, Sentiment, Timings, TokenLogprob, Usage,
 };
-pub use request::{CacheMode, Generate, Message, Overflow, Priority, Request, RequestOptions, Role};
+pub use request::{Generate, Message, Request, Role};
 pub use stream::{Canceller, Events, ReplyFuture, ReplyStream};
 pub use ticket::Ticket;
 

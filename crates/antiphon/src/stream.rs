@@ -13,8 +13,7 @@ use std::time::{Duration, Instant};
 
 use futures_core::Stream;
 
-use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_process};
 use crate::reply::{Event, Reply};
 
 /// One piece of work and the events it has made so far.
@@ -161,10 +160,13 @@ impl Log {
 /// [`ReplyStream::next_blocking`] or as an iterator, or pushed by [`Engine::on_event`]. It needs no runtime.
 #[must_use = "dropping a stream cancels its work"]
 pub struct ReplyStream {
-    engine: Engine,
+    _engine: KeepAlive,
     flight: Arc<Flight>,
     view: usize,
 }
+
+/// A stream keeps its engine open; it asks nothing else of it.
+pub(crate) type KeepAlive = Arc<dyn Send + Sync>;
 
 /// Cancels a stream from any thread.
 #[derive(Clone)]
@@ -174,13 +176,13 @@ pub struct Canceller {
 }
 
 impl ReplyStream {
-    pub(crate) fn subscribe(engine: Engine, flight: Arc<Flight>) -> Self {
+    pub(crate) fn subscribe(engine: KeepAlive, flight: Arc<Flight>) -> Self {
         let view = {
             let mut log = flight.lock();
             log.views.push(View::default());
             log.views.len() - 1
         };
-        Self { engine, flight, view }
+        Self { _engine: engine, flight, view }
     }
 
     /// A handle that cancels this stream from any thread.
@@ -229,7 +231,7 @@ impl ReplyStream {
     /// Takes the next event and calls `f` with it; a canceller on another thread waits until `f` has returned.
     pub(crate) fn deliver<T>(&mut self, f: impl FnOnce(Event) -> T) -> Option<Result<T>> {
         let event = loop {
-            if let Err(error) = self.engine.check_process() {
+            if let Err(error) = check_process(self.flight.pid) {
                 return Some(Err(error));
             }
             let mut log = self.flight.lock();
@@ -248,7 +250,7 @@ impl ReplyStream {
     }
 
     fn wait(&mut self, until: Option<Instant>) -> Poll<Option<Result<Event>>> {
-        if let Err(error) = self.engine.check_process() {
+        if let Err(error) = check_process(self.flight.pid) {
             return Poll::Ready(Some(Err(error)));
         }
         let mut log = self.flight.lock();
@@ -271,7 +273,7 @@ impl ReplyStream {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Event>>> {
-        if let Err(error) = self.engine.check_process() {
+        if let Err(error) = check_process(self.flight.pid) {
             return Poll::Ready(Some(Err(error)));
         }
         let mut log = self.flight.lock();
@@ -307,7 +309,7 @@ impl IntoIterator for ReplyStream {
 
 impl Drop for ReplyStream {
     fn drop(&mut self) {
-        if self.flight.pid != std::process::id() {
+        if check_process(self.flight.pid).is_err() {
             return;
         }
         let mut log = self.flight.lock();
@@ -337,7 +339,7 @@ impl Canceller {
     /// Ends the stream with the error `cancelled`. When this returns no callback of the stream starts any more, and one
     /// that was running on another thread has returned (or has been running for a second by then).
     pub fn cancel(&self) {
-        if self.flight.pid != std::process::id() {
+        if check_process(self.flight.pid).is_err() {
             return;
         }
         let me = std::thread::current().id();

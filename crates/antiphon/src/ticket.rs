@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_process};
 
 /// The receiving side. Dropping it tells the compute thread that nobody waits.
 #[must_use = "dropping a ticket cancels its work"]
@@ -52,9 +52,7 @@ impl<T> Ticket<T> {
             if let Some(value) = slot.value.take() {
                 return value;
             }
-            if slot.pid != std::process::id() {
-                return Err(crate::engine::forked());
-            }
+            check_process(slot.pid)?;
             slot = self.0.filled.wait(slot).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -67,8 +65,10 @@ impl<T> Future for Ticket<T> {
         let mut slot = self.0.lock();
         match slot.value.take() {
             Some(value) => Poll::Ready(value),
-            None if slot.pid != std::process::id() => Poll::Ready(Err(crate::engine::forked())),
             None => {
+                if let Err(error) = check_process(slot.pid) {
+                    return Poll::Ready(Err(error));
+                }
                 slot.waker = Some(context.waker().clone());
                 Poll::Pending
             }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::BatcherConfig;
 use crate::error::{Error, ErrorKind, Result};
-use crate::request::Priority;
+use crate::options::Priority;
 
 /// What waits to be computed.
 pub(crate) struct Queue<Quick, Job> {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::request::{Generate, Message, Request, RequestOptions};
+use crate::options::RequestOptions;
+use crate::request::{Generate, Message, Request};
 
 /// A cryptographic hash over tagged, length-prefixed fields, beside the tenant it belongs to.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -140,7 +141,7 @@ impl Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::{CacheMode, Overflow, Priority};
+    use crate::options::{CacheMode, Overflow, Priority};
 
     fn key(request: &Request) -> Key {
         Key::process(request, &BTreeMap::from([("analyst".into(), "1".into())])).unwrap()

@@ -11,8 +11,9 @@ use crate::batcher::Load;
 use crate::config::{EngineConfig, ModelSource};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::options::CacheMode;
 use crate::registry;
-use crate::request::{CacheMode, Generate, Message};
+use crate::request::{Generate, Message};
 
 /// What a self-test found.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

@@ -6,8 +6,9 @@ use antiphon_inference::template;
 
 use super::Responder;
 use crate::error::{Error, ErrorKind, Result};
+use crate::options::{Overflow, RequestOptions};
 use crate::reply::Analysis;
-use crate::request::{Generate, Message, Overflow, Request, RequestOptions, Role};
+use crate::request::{Generate, Message, Request, Role};
 
 impl Responder {
     /// The prompt of a message, with its analysis.

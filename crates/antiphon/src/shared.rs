@@ -1,0 +1,139 @@
+//! What callers and the compute thread share: the queue, the cache, the models, the counts.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use antiphon_kernels::Isa;
+
+use crate::analyst::Analyst;
+use crate::batcher::Queue;
+use crate::batcher::quota::Quota;
+use crate::cache::{Cache, Key};
+use crate::compute::Quick;
+use crate::config::EngineConfig;
+use crate::error::{Error, ErrorKind, Result, check_process};
+use crate::job::Job;
+use crate::options::{CacheMode, RequestOptions};
+use crate::registry::ModelInfo;
+use crate::request::Limits;
+use crate::responder::Responder;
+
+/// What callers and the compute thread share.
+pub(crate) struct Shared {
+    pub(crate) queue: Queue<Quick, Job>,
+    pub(crate) cache: Cache,
+    pub(crate) analyst: Option<Arc<Analyst>>,
+    pub(crate) fingerprints: BTreeMap<String, String>,
+    pub(crate) responders: Vec<Arc<Responder>>,
+    pub(crate) config: EngineConfig,
+    pub(crate) models: Vec<ModelInfo>,
+    pub(crate) threads: usize,
+    pub(crate) isa: Isa,
+    pub(crate) weight_bytes: usize,
+    pub(crate) kv_bytes: usize,
+    pub(crate) scratch_bytes: AtomicUsize,
+    pub(crate) errors: AtomicU64,
+    pub(crate) opened: Instant,
+    pub(crate) quota: Option<Quota>,
+    /// The process that opened the engine; its threads are not in any other.
+    pub(crate) pid: u32,
+    pub(crate) stopped: (Mutex<bool>, Condvar),
+}
+
+impl Shared {
+    /// The engine's threads stay behind in a `fork`; a child would wait for them for ever.
+    pub(crate) fn check_process(&self) -> Result<()> {
+        check_process(self.pid)
+    }
+
+    pub(crate) fn max_concurrent(&self) -> usize {
+        self.config.batcher.max_concurrent
+    }
+
+    /// Fingerprints of the models that take part in an answer, by role.
+    pub(crate) fn fingerprints(&self, responder: Option<usize>) -> BTreeMap<String, String> {
+        let mut fingerprints = self.fingerprints.clone();
+        if let Some(index) = responder {
+            fingerprints.insert("responder".to_owned(), self.responders[index].fingerprint.clone());
+        }
+        fingerprints
+    }
+
+    pub(crate) fn count_error(&self) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_scratch(&self, bytes: usize) {
+        self.scratch_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Says that the compute thread has ended.
+    pub(crate) fn note_stopped(&self) {
+        *self.stopped.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.stopped.1.notify_all();
+    }
+
+    pub(crate) fn wait_stopped(&self, timeout: Option<Duration>) -> bool {
+        let stopped = self.stopped.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let timeout = timeout.unwrap_or(Duration::MAX).min(LONGEST_WAIT);
+        let wait = self.stopped.1.wait_timeout_while(stopped, timeout, |stopped| !*stopped);
+        *wait.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            message_chars: self.config.max_message_chars,
+            history_messages: self.config.max_history_messages,
+        }
+    }
+
+    pub(crate) fn analyst(&self) -> Result<&Analyst> {
+        let missing = || Error::new(ErrorKind::BackendUnavailable, "no analyst is configured, expected one");
+        self.analyst.as_deref().ok_or_else(missing)
+    }
+
+    /// The responder that a request names, or the engine's own.
+    pub(crate) fn choose(&self, options: &RequestOptions) -> Result<Option<usize>> {
+        let index = match &options.model {
+            None => (self.config.responder.is_some()).then_some(0),
+            Some(name) => {
+                let known = self.responders.iter().position(|responder| responder.name == *name);
+                if known.is_none() {
+                    let names: Vec<&str> =
+                        self.responders.iter().map(|responder| responder.name.as_str()).collect();
+                    let what = format!("`model` names no responder, expected one of: {}", names.join(", "));
+                    return Err(Error::new(ErrorKind::UnknownModel, what));
+                }
+                known
+            }
+        };
+        if let Some(index) = index
+            && let vocab = self.responders[index].decoder.config().vocab
+            && let Some(id) = options.logit_bias.keys().find(|&&id| id as usize >= vocab)
+        {
+            let what = format!("`logit_bias` has token {id}, expected below {vocab}");
+            return Err(Error::new(ErrorKind::InvalidArgument, what));
+        }
+        Ok(index)
+    }
+
+    pub(crate) fn charge(&self, tenant: &str, user: Option<&str>) -> Result<()> {
+        self.quota.as_ref().map_or(Ok(()), |quota| quota.charge(tenant, user))
+    }
+
+    /// Where the answer may be found or kept, if it may.
+    pub(crate) fn key(
+        &self,
+        options: &RequestOptions,
+        key: impl FnOnce(&BTreeMap<String, String>) -> Option<Key>,
+        responder: Option<usize>,
+    ) -> Option<Key> {
+        let wanted = options.cache != CacheMode::Bypass && responder.is_some();
+        wanted.then(|| key(&self.fingerprints(responder))).flatten()
+    }
+}
+
+/// `Condvar` cannot wait for the longest `Duration`.
+const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
