@@ -91,7 +91,7 @@ impl Job {
 
     /// Ends the flight with an error.
     pub(crate) fn fail(self, error: Error) {
-        self.flight.finish(Err(error));
+        self.flight.fail(error);
     }
 
     pub(crate) fn fail_late(self) {
@@ -110,8 +110,7 @@ impl Job {
             events.push(done.clone());
             cache.insert(key, events);
         }
-        self.flight.push(done);
-        self.flight.finish(Ok(()));
+        self.flight.land(done);
     }
 
     fn reply(&self, outcome: Outcome, fingerprints: &BTreeMap<String, String>) -> Reply {
@@ -156,7 +155,7 @@ impl Job {
 /// A request always ends: one that is lost on its way, to a panic, ends as a bug of ours.
 impl Drop for Job {
     fn drop(&mut self) {
-        self.flight.finish(Err(Error::new(ErrorKind::Internal, "the request was lost on its way")));
+        self.flight.fail(Error::new(ErrorKind::Internal, "the request was lost on its way"));
     }
 }
 

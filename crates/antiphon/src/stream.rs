@@ -82,9 +82,20 @@ impl Flight {
         self.change(|log| log.events.push(event));
     }
 
-    pub(crate) fn finish(&self, result: Result<()>) {
+    /// The last event and the end, at one moment: whoever has read the one sees the other.
+    pub(crate) fn land(&self, done: Event) {
         self.change(|log| {
-            log.end.get_or_insert(result);
+            if log.end.is_none() {
+                log.events.push(done);
+                log.end = Some(Ok(()));
+            }
+        });
+    }
+
+    /// Breaks the flight off, unless it has ended.
+    pub(crate) fn fail(&self, error: Error) {
+        self.change(|log| {
+            log.end.get_or_insert(Err(error));
         });
     }
 

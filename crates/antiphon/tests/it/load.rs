@@ -1,5 +1,8 @@
 //! More callers than places.
 
+use std::sync::Mutex;
+use std::task::Poll;
+
 use antiphon::{EngineConfig, ErrorKind, Event, Priority, Request};
 
 use crate::open;
@@ -57,4 +60,73 @@ fn a_quota_refuses_the_user_who_used_it_up() {
     ask("a").unwrap();
     assert_eq!(ask("a").unwrap_err().kind(), ErrorKind::QuotaExceeded);
     ask("b").unwrap();
+}
+
+/// Callers that read, cancel, drop, hurry and stop at random: whatever they do, each stream ends once.
+#[test]
+fn every_request_ends_in_exactly_one_way() {
+    let engine = open(EngineConfig::default().max_queue(64).max_concurrent(4));
+    let ended = Mutex::new([0_usize; 5]);
+    std::thread::scope(|scope| {
+        for thread in 0..8_u64 {
+            let (engine, ended) = (&engine, &ended);
+            scope.spawn(move || {
+                let mut state = thread + 1;
+                for _ in 0..120 {
+                    let outcome = one_caller(engine, &mut state);
+                    ended.lock().unwrap()[outcome] += 1;
+                }
+            });
+        }
+    });
+    let ended = ended.into_inner().unwrap();
+    assert_eq!(ended.iter().sum::<usize>(), 8 * 120);
+    assert!(ended[..4].iter().all(|&count| count > 0), "done, cancelled, late and dropped: {ended:?}");
+    // The engine is as good as new.
+    let reply = engine.process_blocking(Request::new("Hello").max_tokens(4)).unwrap();
+    assert!(reply.metadata.response_generation.usage.completion_tokens > 0);
+    engine.drain(std::time::Duration::from_secs(30)).unwrap();
+}
+
+/// 0 done, 1 cancelled, 2 late, 3 dropped, 4 refused.
+fn one_caller(engine: &antiphon::Engine, state: &mut u64) -> usize {
+    let mut random = |limit: u64| {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*state >> 33) % limit
+    };
+    let mut request = Request::new("Tell me about everything").max_tokens(1 + random(60) as usize);
+    request = request.temperature(1.5).seed(random(1 << 20));
+    if random(3) == 0 {
+        request = request.deadline(std::time::Duration::from_millis(1 + random(4)));
+    }
+    let mut stream = match engine.stream(request) {
+        Ok(stream) => stream,
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Overloaded);
+            return 4;
+        }
+    };
+    let canceller = stream.canceller();
+    let (cancel_at, drop_at) = (random(60), random(60));
+    for step in 0.. {
+        if step == drop_at {
+            return 3;
+        }
+        if step == cancel_at {
+            canceller.cancel();
+        }
+        match stream.next_blocking(std::time::Duration::from_secs(60)) {
+            Poll::Ready(Some(Ok(Event::Done(_)))) => {
+                assert!(matches!(stream.next_blocking(std::time::Duration::ZERO), Poll::Ready(None)));
+                return 0;
+            }
+            Poll::Ready(Some(Ok(_))) => assert!(step < cancel_at),
+            Poll::Ready(Some(Err(error))) => {
+                assert!(matches!(stream.next_blocking(std::time::Duration::ZERO), Poll::Ready(None)));
+                return if error.is_cancelled() { 1 } else { 2 };
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    unreachable!("a stream ends")
 }
