@@ -1,0 +1,196 @@
+//! `cargo xtask test`: every check of the repository, in all its languages, behind one command.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+use std::{fs, io};
+
+use crate::command::{answers, cargo, run};
+use crate::{documents, layers};
+
+/// The checks, in the order they run. A new one is a line here.
+const STEPS: &[(&str, Step)] = &[
+    ("tools", |_| tools()),
+    ("layers", |here| Ok(layers::check(here.root)?)),
+    ("format", |here| here.cargo("fmt --all --check")),
+    ("lints", |here| here.cargo("clippy --release --workspace --all-targets --locked -- -D warnings")),
+    ("rust", rust),
+    ("documentation", documentation),
+    ("documents", |here| Ok(documents::check(here.root)?)),
+    ("first-command", |here| Ok(documents::first_command(here.root)?)),
+    ("example", |here| here.cargo("run --release --locked -p antiphon --example conversation")),
+    ("recipes", recipes),
+    ("dependencies", dependencies),
+];
+type Step = fn(&Here<'_>) -> Result<(), Unmet>;
+
+/// What one run was asked to do.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Selection {
+    /// Long tests too: those marked `#[ignore]`.
+    long: bool,
+    /// Only these steps; all of them when empty.
+    only: Vec<String>,
+}
+
+impl Selection {
+    /// Reads the words after `cargo xtask test`.
+    pub(crate) fn parse(words: &[&str]) -> Result<Self, String> {
+        let (options, only): (Vec<&str>, Vec<&str>) = words.iter().partition(|word| word.starts_with("--"));
+        if let Some(option) = options.iter().find(|option| **option != "--long") {
+            return Err(format!("unknown option `{option}`, expected `--long`"));
+        }
+        if let Some(name) = only.iter().find(|name| !STEPS.iter().any(|(step, _)| step == *name)) {
+            let steps: Vec<&str> = STEPS.iter().map(|(step, _)| *step).collect();
+            return Err(format!("unknown step `{name}`, expected one of: {}", steps.join(", ")));
+        }
+        Ok(Self { long: !options.is_empty(), only: only.into_iter().map(str::to_owned).collect() })
+    }
+
+    fn has(&self, step: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|name| name == step)
+    }
+}
+
+/// Runs the steps one after another, all of them even if one fails, and closes with `N passed, N failed`.
+/// Gives whether none failed.
+pub(crate) fn test(root: &Path, selection: &Selection) -> bool {
+    let here = Here { root, long: selection.long };
+    let mut report = Vec::new();
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for (name, step) in STEPS.iter().filter(|(name, _)| selection.has(name)) {
+        println!("==> {name}");
+        let start = Instant::now();
+        let (counter, line) = match step(&here) {
+            Ok(()) => (&mut passed, format!("passed   {name}")),
+            Err(Unmet::Failed(why)) => (&mut failed, format!("FAILED   {name}: {why}")),
+            Err(Unmet::Skipped(why)) => (&mut skipped, format!("skipped  {name}: {why}")),
+        };
+        *counter += 1;
+        report.push(format!("{:>5.0} s  {line}", start.elapsed().as_secs_f64()));
+    }
+    println!("\n{}", report.join("\n"));
+    match skipped {
+        0 => println!("{passed} passed, {failed} failed"),
+        _ => println!("{passed} passed, {failed} failed, {skipped} skipped"),
+    }
+    failed == 0
+}
+
+/// Why a step did not pass.
+enum Unmet {
+    Failed(String),
+    /// What it needs is not on this machine.
+    Skipped(String),
+}
+
+impl From<String> for Unmet {
+    fn from(why: String) -> Self {
+        Self::Failed(why)
+    }
+}
+
+/// What every step knows.
+struct Here<'a> {
+    root: &'a Path,
+    long: bool,
+}
+
+impl Here<'_> {
+    /// Runs cargo with the words of `line`.
+    fn cargo(&self, line: &str) -> Result<(), Unmet> {
+        Ok(run(&mut cargo(self.root, line))?)
+    }
+}
+
+/// What the other steps need: components of the toolchain, which rustup can add, and a C compiler.
+fn tools() -> Result<(), Unmet> {
+    for (subcommand, component) in [("fmt", "rustfmt"), ("clippy", "clippy")] {
+        let added = || run(Command::new("rustup").args(["component", "add", component])).is_ok();
+        if !answers(&mut cargo(Path::new("."), subcommand)) && !added() {
+            let message =
+                format!("`cargo {subcommand}` is missing: add the component `{component}` to the toolchain");
+            return Err(Unmet::Failed(message));
+        }
+    }
+    if !answers(&mut Command::new("cc")) {
+        return Err(Unmet::Failed(
+            "no C compiler `cc`, which a dependency needs: install gcc or clang".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+fn rust(here: &Here<'_>) -> Result<(), Unmet> {
+    let long = if here.long { " -- --include-ignored" } else { "" };
+    here.cargo(&format!("test --release --workspace --locked{long}"))
+}
+
+/// The reference pages build without a warning: no broken link, nothing public without a word about it.
+fn documentation(here: &Here<'_>) -> Result<(), Unmet> {
+    // Libraries only: the command and the core share the name `antiphon`, and one page would overwrite the other.
+    let mut doc = cargo(here.root, "doc --release --workspace --no-deps --lib --locked");
+    Ok(run(doc.env("RUSTDOCFLAGS", "-D warnings"))?)
+}
+
+/// The training recipes are Python: every file must compile, and their tests that need no training must pass.
+fn recipes(here: &Here<'_>) -> Result<(), Unmet> {
+    if !answers(&mut Command::new("python3")) {
+        return Err(Unmet::Skipped("python3 is not installed".to_owned()));
+    }
+    let folder = here.root.join("models/recipes");
+    let files = python_files(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    let compile = "import sys\nfor p in sys.argv[1:]: compile(open(p, encoding='utf-8').read(), p, 'exec')";
+    run(Command::new("python3").args(["-c", compile]).args(&files))?;
+    if files.iter().any(|f| f.file_name().is_some_and(|n| n.to_string_lossy().starts_with("test_"))) {
+        run(Command::new("python3").current_dir(&folder).args(["-B", "-m", "unittest", "discover"]))?;
+    }
+    Ok(())
+}
+
+fn python_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let paths = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    Ok(paths.into_iter().filter(|path| path.extension().is_some_and(|e| e == "py")).collect())
+}
+
+/// Licences, bans and sources of everything in the lock file, by the rules of `deny.toml`.
+fn dependencies(here: &Here<'_>) -> Result<(), Unmet> {
+    let tools = here.root.join("target/tools");
+    let cargo_deny = tools.join("bin/cargo-deny");
+    if !cargo_deny.exists() {
+        println!("installing cargo-deny {CARGO_DENY} into target/tools, about a minute");
+        // Unoptimised: it builds in a third of the time and runs for a second.
+        let line = format!("install cargo-deny --version {CARGO_DENY} --quiet --locked --debug --root");
+        let mut install = cargo(here.root, &line);
+        run(install.arg(&tools).env("CARGO_PROFILE_DEV_DEBUG", "0"))
+            .map_err(|why| Unmet::Skipped(format!("cargo-deny could not be installed: {why}")))?;
+    }
+    let check = ["--locked", "check", "bans", "licenses", "sources"];
+    Ok(run(Command::new(cargo_deny).current_dir(here.root).args(check))?)
+}
+
+/// Pinned, so that the rules mean the same tomorrow.
+const CARGO_DENY: &str = "0.20.2";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_words_select_every_step() {
+        let all = Selection::parse(&[]).unwrap();
+        assert!(STEPS.iter().all(|(name, _)| all.has(name)) && !all.long);
+    }
+
+    #[test]
+    fn named_steps_run_alone() {
+        let some = Selection::parse(&["layers", "--long"]).unwrap();
+        assert!(some.has("layers") && !some.has("rust") && some.long);
+    }
+
+    #[test]
+    fn unknown_words_are_refused_by_name() {
+        assert!(Selection::parse(&["--fast"]).unwrap_err().contains("--fast"));
+        assert!(Selection::parse(&["ruts"]).unwrap_err().contains("`ruts`"));
+    }
+}
