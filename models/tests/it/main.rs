@@ -1,5 +1,7 @@
 //! The bytes in the program are the bytes that the manifests vouch for.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeSet;
 
 use antiphon_models::{ANALYST, RESPONDER};
