@@ -168,7 +168,8 @@ impl Log {
 /// An answer as it comes. Dropping it cancels the work.
 ///
 /// Read it in one of three ways: `async` through [`ReplyStream::next`] or [`futures_core::Stream`], blocking through
-/// [`ReplyStream::next_blocking`] or as an iterator, or pushed by [`Engine::on_event`]. It needs no runtime.
+/// [`ReplyStream::next_blocking`] or as an iterator, or pushed by [`Engine::on_event`](crate::Engine::on_event). It
+/// needs no runtime.
 #[must_use = "dropping a stream cancels its work"]
 pub struct ReplyStream {
     _engine: KeepAlive,

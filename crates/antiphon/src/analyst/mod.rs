@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use antiphon_inference::encoder::{Encoded, Encoder, Head};
 use antiphon_inference::format::Package;
 use antiphon_inference::tokenizer::{Encoding, Tokenizer};
-use antiphon_kernels::{Arena, Pool};
+use antiphon_kernels::{Arena, Pool, ops};
 
 use self::merge::TokenEntity;
 use crate::error::{Error, ErrorKind, Result};
@@ -30,7 +30,7 @@ struct Classifier {
     head: Head,
     labels: Vec<String>,
     /// Logits are divided by it: fitted so that probabilities come true on held-out data (Guo et al. 2017).
-    temperature: f64,
+    temperature: f32,
     /// Below it the best label does not count as known.
     threshold: Option<f64>,
 }
@@ -95,7 +95,11 @@ impl Analyst {
         texts: &[&Prepared],
     ) -> Result<Vec<Vec<f32>>> {
         let encoded = self.pass(pool, arena, texts, &[], None)?;
-        Ok(encoded.into_iter().map(|encoded| unit(encoded.vector)).collect())
+        let unit = |mut encoded: Encoded| {
+            ops::l2_normalize(&mut encoded.vector);
+            encoded.vector
+        };
+        Ok(encoded.into_iter().map(unit).collect())
     }
 
     fn pass(
@@ -189,18 +193,15 @@ impl Classifier {
         Ok(Self {
             head: Head::load(&package.weights, &manifest.tensors, manifest.labels.len(), hidden)?,
             labels: manifest.labels.clone(),
-            temperature: manifest.temperature.into(),
+            temperature: manifest.temperature,
             threshold: manifest.threshold.map(f64::from),
         })
     }
 
     fn probabilities(&self, logits: &[f32]) -> Vec<f64> {
-        let scaled = || logits.iter().map(|&x| f64::from(x) / self.temperature);
-        let top = scaled().fold(f64::NEG_INFINITY, f64::max);
-        let mut weights: Vec<f64> = scaled().map(|x| (x - top).exp()).collect();
-        let sum: f64 = weights.iter().sum();
-        weights.iter_mut().for_each(|w| *w /= sum);
-        weights
+        let mut probabilities: Vec<f32> = logits.iter().map(|x| x / self.temperature).collect();
+        ops::softmax(&mut probabilities);
+        probabilities.into_iter().map(f64::from).collect()
     }
 
     fn intent(&self, logits: &[f32]) -> Intent {
@@ -256,14 +257,6 @@ impl<'a> Tag<'a> {
 fn best(probabilities: &[f64]) -> usize {
     let better = |best: usize, (index, p): (usize, &f64)| if *p > probabilities[best] { index } else { best };
     probabilities.iter().enumerate().fold(0, better)
-}
-
-fn unit(mut vector: Vec<f32>) -> Vec<f32> {
-    let norm = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
-    if norm > 0.0 {
-        vector.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
-    }
-    vector
 }
 
 /// Byte spans, in order of position, become entities; code points are counted in one pass.

@@ -1,7 +1,7 @@
 //! From logits to the next token: penalties, bias, temperature, top-k, top-p, min-p, in that order.
 //!
 //! The same logits, settings and seed give the same token on every machine: sums run in one fixed order in `f64`, `exp`
-//! and `ln` are our own (a platform's may differ in the last bit), ties go to the lower number, and the random number of
+//! and `ln` are not the platform's (which may differ in the last bit), ties go to the lower number, and the random number of
 //! a step depends on the seed and the step alone, not on what was drawn before.
 
 mod math;
@@ -11,7 +11,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
-use self::math::{exp, ln, uniform};
+use antiphon_kernels::ops;
+
+use self::math::{ln, uniform};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How to choose among the next tokens.
@@ -46,7 +48,7 @@ pub struct Sampler {
     step: u64,
     /// Tokens of the prompt (zero) and of the answer (how often).
     counts: HashMap<u32, u32>,
-    /// Logits after penalties and bias.
+    /// Logits after penalties and bias, then weights.
     adjusted: Vec<f32>,
     /// Tokens with their weights, likeliest first where an order is needed.
     candidates: Vec<(u32, f64)>,
@@ -172,9 +174,10 @@ impl Sampler {
         if top > MAX_TOP {
             return Err(refused("logprobs", top, format_args!("0 to {MAX_TOP}")));
         }
-        let greatest = f64::from(likeliest(logits).1);
-        let total: f64 = logits.iter().map(|&logit| exp(f64::from(logit) - greatest)).sum();
-        let shift = greatest + ln(total);
+        let greatest = likeliest(logits).1;
+        let mut weights: Vec<f32> = logits.iter().map(|logit| logit - greatest).collect();
+        ops::exp(&mut weights);
+        let shift = f64::from(greatest) + ln(weights.iter().copied().map(f64::from).sum());
         let mut order: Vec<(u32, f64)> =
             (0..).zip(logits.iter().map(|&logit| f64::from(logit) - shift)).collect();
         keep_first(&mut order, top);
@@ -211,12 +214,14 @@ impl Sampler {
 
     /// Fills `candidates` with the tokens that remain and their weights, the likeliest having weight one.
     fn weigh(&mut self) {
-        let greatest = f64::from(likeliest(&self.adjusted).1);
-        let temperature = f64::from(self.settings.temperature);
+        let greatest = likeliest(&self.adjusted).1;
+        let temperature = self.settings.temperature;
         let floor = f64::from(self.settings.min_p.unwrap_or(0.0));
-        let weights = self.adjusted.iter().map(|&logit| exp((f64::from(logit) - greatest) / temperature));
+        self.adjusted.iter_mut().for_each(|logit| *logit = (*logit - greatest) / temperature);
+        ops::exp(&mut self.adjusted);
+        let weights = (0..).zip(self.adjusted.iter().copied().map(f64::from));
         self.candidates.clear();
-        self.candidates.extend((0..).zip(weights).filter(|(_, weight)| *weight > 0.0));
+        self.candidates.extend(weights.filter(|(_, weight)| *weight > 0.0));
 
         if let Some(top_k) = self.settings.top_k {
             keep_first(&mut self.candidates, top_k);

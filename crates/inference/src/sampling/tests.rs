@@ -160,10 +160,10 @@ fn log_probabilities_are_the_models_own() {
     let biased = Sampling { logit_bias: [(3, 50.0)].into(), ..warm(1) };
     let found = sampler(biased, 5).log_probabilities(&LOGITS, 2, 3).unwrap();
     let total: f64 = LOGITS.iter().map(|logit| f64::from(*logit).exp()).sum();
-    assert!((found.chosen - (1.0 / total).ln()).abs() < 1e-12);
+    assert!((found.chosen - (1.0 / total).ln()).abs() < 1e-6);
     let ids: Vec<u32> = found.top.iter().map(|(id, _)| *id).collect();
     assert_eq!(ids, [0, 1, 2]);
-    assert!((found.top[0].1 - (2.0_f64.exp() / total).ln()).abs() < 1e-12);
+    assert!((found.top[0].1 - (2.0_f64.exp() / total).ln()).abs() < 1e-6);
     assert!(sampler(warm(1), 5).log_probabilities(&LOGITS, 5, 1).is_err());
     assert!(sampler(warm(1), 5).log_probabilities(&LOGITS, 0, 21).is_err());
 }
