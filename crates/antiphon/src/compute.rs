@@ -47,8 +47,7 @@ impl Compute {
         loop {
             let running = self.running();
             if running == 0 {
-                let until = self.shared.queue.next_deadline(|job| job.deadline);
-                self.shared.queue.wait(until);
+                self.shared.queue.wait(|job| job.deadline);
             }
             match self.shared.queue.closing() {
                 Some(Closing::Now) => break,

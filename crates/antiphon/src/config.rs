@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use antiphon_inference::format::is_model_name;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -355,14 +356,6 @@ impl From<ModelSource> for String {
             ModelSource::Hub(id) => format!("hub:{id}"),
         }
     }
-}
-
-/// The allow-list for names of models: nothing that is a path, nothing that differs by case alone.
-pub(crate) fn is_model_name(name: &str) -> bool {
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    name.len() <= 64
-        && name.starts_with(plain)
-        && name.chars().all(|c| plain(c) || matches!(c, '.' | '_' | '-'))
 }
 
 fn in_range(key: &str, value: u64, range: RangeInclusive<u64>) -> Result<()> {

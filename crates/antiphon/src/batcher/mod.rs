@@ -40,6 +40,13 @@ struct Waiting<Job> {
 }
 
 impl<Quick, Job> State<Quick, Job> {
+    /// When a waiting request is to be looked at again: at the end of its window, at its deadline.
+    fn next_moment(&self, limits: &BatcherConfig, deadline: impl Fn(&Job) -> Instant) -> Option<Instant> {
+        let window = Duration::from_millis(limits.window_ms);
+        let moment = |waiting: &Waiting<Job>| deadline(&waiting.job).min(waiting.since + window);
+        self.lines.iter().flatten().map(moment).min()
+    }
+
     /// Whether admission should take what waits: the batch is full, or the window of one has passed.
     fn is_ripe(&self, limits: &BatcherConfig, places: usize) -> bool {
         let window = Duration::from_millis(limits.window_ms);
@@ -108,20 +115,23 @@ impl<Quick, Job> Queue<Quick, Job> {
         Ok(())
     }
 
-    /// Waits until there is something to do for an idle engine, at most until `until`.
-    pub(crate) fn wait(&self, until: Option<Instant>) {
-        let state = self.lock();
-        let idle = |state: &mut State<Quick, Job>| {
-            state.closing.is_none()
-                && state.quick.is_empty()
-                && !state.is_ripe(&self.limits, self.limits.max_concurrent)
-        };
-        match until {
-            None => drop(self.changed.wait_while(state, idle)),
-            Some(until) => {
-                let left = until.saturating_duration_since(Instant::now());
-                drop(self.changed.wait_timeout_while(state, left, idle));
+    /// Waits until there is something to do for an idle engine: work, the end of a window, the `deadline` of a request.
+    pub(crate) fn wait(&self, deadline: impl Fn(&Job) -> Instant) {
+        let mut state = self.lock();
+        while state.closing.is_none()
+            && state.quick.is_empty()
+            && !state.is_ripe(&self.limits, self.limits.max_concurrent)
+        {
+            // Looked up anew each time: whoever woke us may have brought the first request.
+            let Some(moment) = state.next_moment(&self.limits, &deadline) else {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = moment.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
             }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -164,17 +174,6 @@ impl<Quick, Job> Queue<Quick, Job> {
             }
         }
         removed
-    }
-
-    /// When the first waiting request is to be looked at again, by `deadline` of a job and by the window.
-    pub(crate) fn next_deadline(&self, deadline: impl Fn(&Job) -> Instant) -> Option<Instant> {
-        let state = self.lock();
-        let window = Duration::from_millis(self.limits.window_ms);
-        let moment = |waiting: &Waiting<Job>| {
-            let ripe = if window.is_zero() { None } else { waiting.since.checked_add(window) };
-            ripe.map_or(deadline(&waiting.job), |ripe| ripe.min(deadline(&waiting.job)))
-        };
-        state.lines.iter().flatten().map(moment).min()
     }
 
     /// Says how many requests run now, and how long one took that has ended.
@@ -279,6 +278,21 @@ mod tests {
         assert!(queue.take(2).is_empty());
         queue.submit(2, Priority::Normal, 1).unwrap();
         assert_eq!(queue.take(2), [1, 2]);
+    }
+
+    #[test]
+    fn a_sleeper_is_woken_by_the_end_of_the_window_of_a_request_that_came_later() {
+        let queue = queue(10, 30);
+        std::thread::scope(|scope| {
+            let sleeper = scope.spawn(|| {
+                while queue.take(2).is_empty() {
+                    queue.wait(|_| Instant::now() + Duration::from_secs(3600));
+                }
+            });
+            std::thread::sleep(Duration::from_millis(10));
+            queue.submit(1, Priority::Normal, 1).unwrap();
+            sleeper.join().unwrap();
+        });
     }
 
     #[test]

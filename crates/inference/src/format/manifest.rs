@@ -182,7 +182,9 @@ impl HeadManifest {
     }
 }
 
-fn is_model_name(name: &str) -> bool {
+/// Whether a model may be called so: `[a-z0-9][a-z0-9._-]{0,63}`, nothing that is a path, nothing that differs by case
+/// alone.
+pub fn is_model_name(name: &str) -> bool {
     let first = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     name.len() <= 64
         && name.starts_with(first)

@@ -22,6 +22,6 @@ pub use config::ConfigReader;
 pub use dtype::Dtype;
 pub use files::Bytes;
 pub use gguf_metadata::GgufMetadata;
-pub use manifest::{HeadManifest, Manifest, ManifestFile};
+pub use manifest::{HeadManifest, Manifest, ManifestFile, is_model_name};
 pub use package::Package;
 pub use weights::{TensorView, Weights};
