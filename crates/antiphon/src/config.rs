@@ -73,7 +73,8 @@ pub struct CacheConfig {
     pub max_entries: usize,
     /// Time to live. Default: 3600.
     pub ttl_seconds: u64,
-    /// How long past its time to live an entry may serve a degraded answer. Default: 86400.
+    /// How long past its time to live an entry may serve a degraded answer. Default: 86400. Without a backend of the
+    /// host, which can fail, it has no effect.
     pub stale_seconds: u64,
     /// A tier that engines share, `redis://…`. Default: none.
     pub shared_tier: Option<String>,

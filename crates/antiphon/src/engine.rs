@@ -279,7 +279,7 @@ impl Engine {
         self.check_process().is_ok() && self.0.shared.queue.closing().is_none()
     }
 
-    /// Tests every part on this thread and says what to do about what failed; takes well under a second.
+    /// Tests every part on this thread and says what to do about what failed; each responder writes a few tokens.
     pub fn diagnose(&self) -> Diagnosis {
         Diagnosis::of(self)
     }
@@ -389,19 +389,17 @@ impl Drop for Handle {
 }
 
 fn push(mut stream: ReplyStream, mut consumer: impl FnMut(Event) -> ControlFlow<()>) -> Result<Reply> {
-    loop {
-        let delivered = stream.deliver(|event| {
-            let reply = if let Event::Done(reply) = &event { Some(reply.clone()) } else { None };
-            (consumer(event), reply)
-        });
-        match delivered {
-            Some(Ok((_, Some(reply)))) => return Ok(reply),
-            Some(Ok((ControlFlow::Continue(()), None))) => {}
-            Some(Ok((ControlFlow::Break(()), None))) => return stream.stop(),
-            Some(Err(error)) => return Err(error),
-            None => return Err(Error::cancelled()),
+    while let Some(event) = stream.next_event() {
+        let event = event?;
+        let reply = if let Event::Done(reply) = &event { Some(reply.clone()) } else { None };
+        let wish = consumer(event);
+        match reply {
+            Some(reply) => return Ok(reply),
+            None if wish.is_break() => return stream.stop(),
+            None => {}
         }
     }
+    Err(Error::cancelled())
 }
 
 fn only<T>(values: Vec<T>) -> Result<T> {

@@ -5,6 +5,8 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use antiphon_inference::sampling::MAX_TOP;
+use antiphon_inference::stop::{MAX_STOP_BYTES, MAX_STOPS};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -119,12 +121,12 @@ impl RequestOptions {
         for bias in self.logit_bias.values() {
             number("logit_bias", f64::from(*bias), -100.0..=100.0)?;
         }
-        number("stop", self.stop.len() as f64, 0.0..=16.0)?;
+        number("stop", self.stop.len() as f64, 0.0..=MAX_STOPS as f64)?;
         for stop in &self.stop {
-            number("stop", stop.len() as f64, 1.0..=256.0)?;
+            number("stop", stop.len() as f64, 1.0..=MAX_STOP_BYTES as f64)?;
         }
         if let Some(alternatives) = self.logprobs {
-            number("logprobs", alternatives as f64, 0.0..=20.0)?;
+            number("logprobs", alternatives as f64, 0.0..=MAX_TOP as f64)?;
         }
         if self.response_format.is_some() {
             return Err(out_of_range("response_format", format_args!("set"), "null"));

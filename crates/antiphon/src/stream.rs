@@ -8,7 +8,6 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use futures_core::Stream;
@@ -44,8 +43,6 @@ struct View {
     /// Nothing more is read: the end was delivered, or the subscriber left.
     closed: bool,
     waker: Option<Waker>,
-    /// The thread that is inside this view's callback.
-    delivering: Option<ThreadId>,
 }
 
 /// How a flight's last subscriber left.
@@ -230,35 +227,20 @@ impl ReplyStream {
 
     /// Waits for the reply.
     pub(crate) fn last(&mut self) -> Result<Reply> {
-        loop {
-            match self.wait(None) {
-                Poll::Ready(Some(Ok(Event::Done(reply)))) => return Ok(reply),
-                Poll::Ready(Some(Ok(_))) => {}
-                Poll::Ready(Some(Err(error))) => return Err(error),
-                Poll::Ready(None) | Poll::Pending => return Err(Error::cancelled()),
+        while let Some(event) = self.next_event() {
+            if let Event::Done(reply) = event? {
+                return Ok(reply);
             }
         }
+        Err(Error::cancelled())
     }
 
-    /// Takes the next event and calls `f` with it; a canceller on another thread waits until `f` has returned.
-    pub(crate) fn deliver<T>(&mut self, f: impl FnOnce(Event) -> T) -> Option<Result<T>> {
-        let event = loop {
-            if let Err(error) = check_process(self.flight.pid) {
-                return Some(Err(error));
-            }
-            let mut log = self.flight.lock();
-            match log.take(self.view) {
-                Poll::Ready(Some(Ok(event))) => {
-                    log.views[self.view].delivering = Some(std::thread::current().id());
-                    break event;
-                }
-                Poll::Ready(Some(Err(error))) => return Some(Err(error)),
-                Poll::Ready(None) => return None,
-                Poll::Pending => drop(self.flight.changed.wait(log)),
-            }
-        };
-        let _delivery = Delivery { flight: &self.flight, view: self.view };
-        Some(Ok(f(event)))
+    /// Waits for the next event; none after the last one.
+    pub(crate) fn next_event(&mut self) -> Option<Result<Event>> {
+        match self.wait(None) {
+            Poll::Ready(item) => item,
+            Poll::Pending => None,
+        }
     }
 
     fn wait(&mut self, until: Option<Instant>) -> Poll<Option<Result<Event>>> {
@@ -340,21 +322,16 @@ impl Iterator for Events {
     type Item = Result<Event>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        match self.0.wait(None) {
-            Poll::Ready(item) => item,
-            Poll::Pending => None,
-        }
+        self.0.next_event()
     }
 }
 
 impl Canceller {
-    /// Ends the stream with the error `cancelled`. When this returns no callback of the stream starts any more, and one
-    /// that was running on another thread has returned (or has been running for a second by then).
+    /// Ends the stream with the error `cancelled`: when this returns, the next read is that error.
     pub fn cancel(&self) {
         if check_process(self.flight.pid).is_err() {
             return;
         }
-        let me = std::thread::current().id();
         let waker = {
             let mut log = self.flight.lock();
             let view = &mut log.views[self.view];
@@ -366,31 +343,10 @@ impl Canceller {
             if !log.is_wanted() && log.end.is_none() {
                 self.flight.interrupt.store(true, Ordering::Release);
             }
-            let elsewhere =
-                |log: &mut Log| log.views[self.view].delivering.is_some_and(|thread| thread != me);
-            let (log, _) = self
-                .flight
-                .changed
-                .wait_timeout_while(log, CALLBACK_PATIENCE, elsewhere)
-                .unwrap_or_else(PoisonError::into_inner);
-            drop(log);
             waker
         };
         self.flight.changed.notify_all();
         waker.into_iter().for_each(Waker::wake);
-    }
-}
-
-/// Marks the end of a callback, also when it panics.
-struct Delivery<'a> {
-    flight: &'a Flight,
-    view: usize,
-}
-
-impl Drop for Delivery<'_> {
-    fn drop(&mut self) {
-        self.flight.lock().views[self.view].delivering = None;
-        self.flight.changed.notify_all();
     }
 }
 
@@ -446,6 +402,3 @@ impl Bookmark {
         log.events[..log.views[self.view].cursor].to_vec()
     }
 }
-
-/// How long `cancel` waits for a callback that another thread is in.
-const CALLBACK_PATIENCE: Duration = Duration::from_secs(1);

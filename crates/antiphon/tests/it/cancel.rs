@@ -54,10 +54,9 @@ fn after_cancel_returned_no_event_is_read() {
 }
 
 #[test]
-fn a_callback_may_cancel_its_own_stream() {
+fn a_reader_may_cancel_its_own_stream() {
     let engine = open(EngineConfig::default());
     let mut calls = 0;
-    // The canceller of a pushed request is not to be had; a pulled one shows the same lock.
     let mut stream = engine.stream(long(3)).unwrap();
     let canceller = stream.canceller();
     while let Poll::Ready(Some(event)) = stream.next_blocking(Duration::from_secs(60)) {
