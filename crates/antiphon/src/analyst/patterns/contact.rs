@@ -13,20 +13,37 @@ pub(super) fn find(text: &str, candidates: &mut Vec<Candidate>) {
     urls(text, candidates);
 }
 
+/// Both sides are read outwards from each `@`, no further than an address can reach.
 fn emails(text: &str, candidates: &mut Vec<Candidate>) {
-    static EMAIL: LazyLock<Regex> =
-        LazyLock::new(|| expression(r"(?i-u)[a-z0-9_][a-z0-9._%+'-]*@[a-z0-9.-]+"));
-    for shape in EMAIL.find_iter(text) {
-        let trimmed = shape.as_str().trim_end_matches(['.', '-']);
-        let range = shape.start()..shape.start() + trimmed.len();
-        let Some((local, domain)) = trimmed.rsplit_once('@') else { continue };
-        let local_holds = local.len() <= 64 && !local.ends_with('.') && !local.contains("..");
-        let own_start = !before(text, range.start).is_some_and(|c| c == '@' || c == '.');
-        let own_end = after(text, range.end).is_none_or(|c| c != '@');
-        if local_holds && own_start && own_end && is_domain(domain) && stands_alone(text, &range) {
-            candidates.push(Candidate::new(Kind::Email, range, 0.99));
+    for (at, _) in text.match_indices('@') {
+        let local = text[..at].chars().rev().take(LOCAL_CHARS + 1).take_while(|&c| is_local(c));
+        let start = at - local.map(char::len_utf8).sum::<usize>();
+        let local = text[start..at].trim_start_matches(|c: char| !c.is_alphanumeric() && c != '_');
+        let domain =
+            text[at + 1..].chars().take(DOMAIN_BYTES).take_while(|&c| is_letter(c) || matches!(c, '.' | '-'));
+        let domain = &text[at + 1..at + 1 + domain.map(char::len_utf8).sum::<usize>()];
+        let domain = domain.trim_end_matches(['.', '-']);
+        let (start, end) = (at - local.len(), at + 1 + domain.len());
+        let own_start = !before(text, start).is_some_and(|c| matches!(c, '@' | '.'));
+        let own_end = !after(text, end).is_some_and(|c| matches!(c, '@' | '_'));
+        // `git@host:path`
+        let remote = text[end..].starts_with(':') && after(text, end + 1).is_some_and(char::is_alphanumeric);
+        let local_holds = (1..=LOCAL_CHARS).contains(&local.chars().count())
+            && !local.ends_with('.')
+            && !local.contains("..");
+        if local_holds && own_start && own_end && !remote && is_domain(domain) {
+            candidates.push(Candidate::new(Kind::Email, start..end, 0.99));
         }
     }
+}
+
+fn is_local(c: char) -> bool {
+    is_letter(c) || matches!(c, '.' | '_' | '%' | '+' | '\'' | '-')
+}
+
+/// Letters and digits of scripts that part words by blanks: in the others a word before the address would join it.
+fn is_letter(c: char) -> bool {
+    c.is_alphanumeric() && c < '\u{e00}'
 }
 
 fn urls(text: &str, candidates: &mut Vec<Candidate>) {
@@ -37,7 +54,7 @@ fn urls(text: &str, candidates: &mut Vec<Candidate>) {
         )
     });
     static BARE: LazyLock<Regex> = LazyLock::new(|| {
-        expression(r"(?i-u)[a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,6}(?::[0-9]{1,5})?(?:/[!#-;=?-Z_a-z~]*)?")
+        expression(r"(?i-u)[a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,6}(?::[0-9]{1,5})?(?:[/?][!#-;=?-Z_a-z~]*)?")
     });
     for shape in WITH_SCHEME.find_iter(text) {
         let range = shape.start()..shape.start() + without_closing_punctuation(shape.as_str()).len();
@@ -51,15 +68,23 @@ fn urls(text: &str, candidates: &mut Vec<Candidate>) {
         let range = shape.start()..shape.start() + without_closing_punctuation(shape.as_str()).len();
         let authority = authority(&text[range.clone()]);
         let host = authority.split(':').next().unwrap_or(authority);
-        let known = host
-            .rsplit_once('.')
-            .is_some_and(|(_, top)| BARE_TOP_LEVELS.contains(&&*top.to_ascii_lowercase()));
+        let path = text[range.clone()].split_once('/').is_some_and(|(_, path)| path.starts_with(is_letter));
         let whole = !before(text, range.start).is_some_and(|c| matches!(c, '@' | '.' | '/' | ':'))
             && after(text, range.end).is_none_or(|c| c != '@');
-        if known && whole && is_authority(authority) && stands_alone(text, &range) {
+        if whole && is_known_host(host, path) && is_authority(authority) && stands_alone(text, &range) {
             candidates.push(Candidate::new(Kind::Url, range, 0.9));
         }
     }
+}
+
+/// Whether a bare `name.ending` is a host, and not a file (`main.rs`), a product (`asp.net`) or an identifier
+/// (`com.example.app`). With a path behind it any country will do: `t.me/name`.
+fn is_known_host(host: &str, path: bool) -> bool {
+    let host = host.to_ascii_lowercase();
+    let Some((rest, top)) = host.rsplit_once('.') else { return false };
+    let reversed = rest.split_once('.').is_some_and(|(first, _)| REVERSED.contains(&first));
+    let country = path && top.len() == 2 && !FILE_ENDINGS.contains(&top);
+    (BARE_TOP_LEVELS.contains(&top) || country) && !reversed && !PRODUCTS.contains(&&*host)
 }
 
 /// Host and port: what stands before the path, without user information.
@@ -106,7 +131,8 @@ fn without_closing_punctuation(url: &str) -> &str {
         |close: char, open: char| url.matches(close).count().saturating_sub(url.matches(open).count());
     let (mut round, mut square) = (surplus(')', '('), surplus(']', '['));
     url.trim_end_matches(|c| match c {
-        '.' | ',' | ';' | ':' | '!' | '?' | '\'' | '*' | '…' | '’' | '”' | '»' => true,
+        '.' | ',' | ';' | ':' | '!' | '?' | '\'' | '*' | '…' | '’' | '”' | '»' | '。' | '、' | '，'
+        | '！' | '？' | '）' => true,
         ')' => take_one(&mut round),
         ']' => take_one(&mut square),
         _ => false,
@@ -119,11 +145,23 @@ fn take_one(left: &mut usize) -> bool {
     some
 }
 
-/// Endings that make a bare `name.ending` a URL; those that are words (`me`, `it`, `in`) need a scheme.
+/// Letters before the `@` and bytes after it that an address can have.
+const LOCAL_CHARS: usize = 64;
+const DOMAIN_BYTES: usize = 253;
+
+/// Endings that make a bare `name.ending` a URL; those that are words (`me`, `it`, `in`) need a path or a scheme.
+#[rustfmt::skip]
 const BARE_TOP_LEVELS: &[&str] = &[
-    "com", "org", "net", "edu", "gov", "io", "dev", "app", "ai", "info", "biz", "shop", "store", "online",
-    "uk", "de", "fr", "eu", "ch", "nl", "ca", "au", "jp", "cn", "nz", "ie", "se", "tech", "cloud",
+    "com", "org", "net", "edu", "gov", "io", "dev", "app", "ai", "info", "biz", "shop", "store", "online", "co",
+    "tech", "cloud", "site", "website", "xyz", "tv", "uk", "de", "fr", "eu", "ch", "nl", "ca", "au", "jp", "cn", "nz",
+    "ie", "se", "es", "pl", "dk", "fi", "cz", "hu", "ro", "gr", "br", "mx", "kr", "tw", "hk", "sg", "za", "tr", "ru",
 ];
+/// Country codes that end the names of files.
+const FILE_ENDINGS: &[&str] = &["rs", "py", "md", "sh", "cs", "cc", "pl", "ps", "so", "mk", "ml", "st", "tf"];
+/// First labels of names written back to front: `com.example.app`.
+const REVERSED: &[&str] = &["com", "org", "net", "io", "dev"];
+/// Products that are spelled like hosts.
+const PRODUCTS: &[&str] = &["asp.net", "ado.net", "vb.net", "ml.net", "socket.io", "draw.io", "paint.net"];
 
 #[cfg(test)]
 mod tests {

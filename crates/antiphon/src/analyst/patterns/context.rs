@@ -10,14 +10,28 @@ const JOINTS: [char; 6] = ['.', ',', ':', '/', '-', '\''];
 /// The words before `at`, the nearest first.
 pub(super) fn words_before(text: &str, at: usize) -> impl Iterator<Item = &str> {
     let from = text.floor_char_boundary(at.saturating_sub(REACH));
-    text[from..at].rsplit(|c: char| !is_word(c)).filter(|word| !word.is_empty())
+    words(text[from..at].rsplit(is_gap))
+}
+
+/// The words after `at`, the nearest first.
+pub(super) fn words_after(text: &str, at: usize) -> impl Iterator<Item = &str> {
+    words(bounded(text, at).split(is_gap))
+}
+
+/// The word right before `at`, empty where there is none.
+pub(super) fn word_before(text: &str, at: usize) -> &str {
+    words_before(text, at).next().unwrap_or("")
 }
 
 /// The word right after `at`: only blanks may lie between.
 pub(super) fn word_after(text: &str, at: usize) -> &str {
-    let to = text.floor_char_boundary(text.len().min(at + REACH));
-    let rest = text[at..to].trim_start();
-    &rest[..rest.find(|c| !is_word(c)).unwrap_or(rest.len())]
+    let rest = bounded(text, at).trim_start();
+    &rest[..rest.find(is_gap).unwrap_or(rest.len())]
+}
+
+/// The next few words of the text: enough for the longest id.
+pub(super) fn bounded(text: &str, at: usize) -> &str {
+    &text[at..text.floor_char_boundary(text.len().min(at + REACH))]
 }
 
 /// Whether one of the `reach` words before `at` is in `cues` (lower case).
@@ -25,9 +39,15 @@ pub(super) fn cue_before(text: &str, at: usize, reach: usize, cues: &[&str]) -> 
     words_before(text, at).take(reach).any(|word| is_any(word, cues))
 }
 
-/// Whether a word is in a list of lower-case words.
+/// Whether one of the `reach` words after `at` is in `cues` (lower case).
+pub(super) fn cue_after(text: &str, at: usize, reach: usize, cues: &[&str]) -> bool {
+    words_after(text, at).take(reach).any(|word| is_any(word, cues))
+}
+
+/// Whether a word is in a list of lower-case words; either apostrophe will do.
 pub(super) fn is_any(word: &str, list: &[&str]) -> bool {
-    list.iter().any(|entry| entry.eq_ignore_ascii_case(word))
+    let plain = |c: char| if c == '’' { '\'' } else { c.to_ascii_lowercase() };
+    list.iter().any(|entry| word.chars().map(plain).eq(entry.chars()))
 }
 
 /// Whether no letter, digit or underscore touches the range.
@@ -65,6 +85,16 @@ pub(super) fn ends_whole(text: &str, at: usize) -> bool {
     }
 }
 
+/// Whether an id ends here: not cut out of an address, a time, an amount or something longer.
+pub(super) fn id_ends(text: &str, at: usize) -> bool {
+    let mut rest = text[at..].chars();
+    match (rest.next(), rest.next()) {
+        (Some(c), _) if c.is_alphanumeric() || matches!(c, '_' | '@' | '%' | '$' | '€') => false,
+        (Some('.' | ':' | ',' | '-' | '\'' | '/'), Some(next)) => !next.is_alphanumeric(),
+        _ => true,
+    }
+}
+
 pub(super) fn before(text: &str, at: usize) -> Option<char> {
     text[..at].chars().next_back()
 }
@@ -73,6 +103,14 @@ pub(super) fn after(text: &str, at: usize) -> Option<char> {
     text[at..].chars().next()
 }
 
-fn is_word(c: char) -> bool {
-    c.is_alphanumeric() || c == '\''
+pub(super) fn digits(text: &str) -> usize {
+    text.bytes().filter(u8::is_ascii_digit).count()
+}
+
+fn words<'a>(parts: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &'a str> {
+    parts.map(|part| part.trim_matches(['\'', '’'])).filter(|word| !word.is_empty())
+}
+
+fn is_gap(c: char) -> bool {
+    !c.is_alphanumeric() && c != '\'' && c != '’'
 }

@@ -5,23 +5,37 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::context::{is_any, is_whole, words_before};
+use super::context::{after, digits, is_any, is_whole, words_before};
 use super::{Candidate, Kind, expression};
 
 pub(super) fn find(text: &str, candidates: &mut Vec<Candidate>) {
     static PHONE: LazyLock<Regex> = LazyLock::new(|| {
         expression(
-            r"(?i-u)(?:\+|\(\+?)?[0-9](?:[0-9]|[\ ()./-]{1,2}[0-9]){5,18}(?:\ ?(?:x|ext\.?)\ ?[0-9]{1,5})?",
+            r"(?i-u)(?:\+|\(\+?)?[0-9](?:[0-9]|[\ ()./-]{1,2}[0-9]){5,18}(?:,?\ ?(?:x|ext\.?|extension)\ ?[0-9]{1,5})?",
         )
     });
+    // Letters on the keys, behind a toll-free prefix.
+    static LETTERS: LazyLock<Regex> = LazyLock::new(|| {
+        expression(r"(?-u)\b(?:1[ -])?8(?:00|33|44|55|66|77|88)[ -](?P<keys>[A-Z0-9]+(?:-[A-Z0-9]+)*)\b")
+    });
+    for groups in LETTERS.captures_iter(text) {
+        let keys = groups.name("keys").map_or("", |keys| keys.as_str());
+        let letters = keys.bytes().filter(u8::is_ascii_uppercase).count();
+        if letters >= 3
+            && (7..=10).contains(&(letters + digits(keys)))
+            && is_whole(text, &groups.get_match().range())
+        {
+            candidates.push(Candidate::new(Kind::Phone, groups.get_match().range(), 0.9));
+        }
+    }
     for shape in PHONE.find_iter(text) {
         let number = Number::read(shape.as_str());
         // The nearest word that says what is numbered decides.
-        let mut near = words_before(text, shape.start()).take(5);
-        let announced = near
-            .find(|word| is_any(word, CUES) || is_any(word, OTHERS))
-            .is_some_and(|word| is_any(word, CUES));
-        let Some(confidence) = number.confidence(announced) else { continue };
+        let mut near = words_before(text, shape.start()).take(5).enumerate();
+        let said = near.find(|(_, word)| is_any(word, CUES) || is_any(word, OTHERS));
+        let announced = said.is_some_and(|(_, word)| is_any(word, CUES));
+        let other = !announced && !number.international && said.is_some_and(|(distance, _)| distance < 2);
+        let Some(confidence) = number.confidence(announced).filter(|_| !other) else { continue };
         let range = shape.range();
         if stands_apart(text, &range) {
             candidates.push(Candidate::new(Kind::Phone, range, confidence));
@@ -33,7 +47,10 @@ pub(super) fn find(text: &str, candidates: &mut Vec<Candidate>) {
 fn stands_apart(text: &str, range: &Range<usize>) -> bool {
     let marked =
         text[..range.start].ends_with(['$', '#', '+', '€', '£', '=']) || text[range.end..].starts_with('%');
-    !marked && is_whole(text, range)
+    // `555-0182-B` is the number of a part.
+    let part =
+        text[range.end..].starts_with('-') && after(text, range.end + 1).is_some_and(char::is_alphanumeric);
+    !marked && !part && is_whole(text, range)
 }
 
 /// The digits of a candidate in groups, as separators and brackets part them.
@@ -65,8 +82,10 @@ impl<'a> Number<'a> {
         let digits: usize = self.groups.iter().map(|group| group.len()).sum();
         let first = self.groups.first()?;
         let lengths: Vec<usize> = self.groups.iter().map(|group| group.len()).collect();
-        // A digit by itself is a country code or a count.
-        let scattered = lengths.contains(&1) && *first != "1" && !self.international;
+        let trunk = first.starts_with('0') && !first.starts_with("00");
+        // A digit by itself is a country code or a count; a dialling code may part one more off.
+        let single = lengths.iter().filter(|&&length| length == 1).count();
+        let scattered = !self.international && single > usize::from(*first == "1" || announced && trunk);
         if !self.balanced || !(7..=15).contains(&digits) || scattered {
             return None;
         }
@@ -76,7 +95,6 @@ impl<'a> Number<'a> {
         if announced && !is_card(&lengths) && !is_date(&lengths) {
             return Some(0.95);
         }
-        let trunk = first.starts_with('0') && !first.starts_with("00");
         match lengths.as_slice() {
             [3, 3, 4] | [1, 3, 3, 4] if digits == 10 || *first == "1" => Some(0.95),
             [3, 4] if self.punctuated => Some(0.75),
@@ -110,8 +128,11 @@ fn is_date(lengths: &[usize]) -> bool {
 #[rustfmt::skip]
 const CUES: &[&str] = &[
     "phone", "telephone", "tel", "call", "mobile", "cell", "cellphone", "fax", "dial", "text", "sms", "whatsapp",
-    "ring", "contact", "hotline", "reach", "callback",
+    "ring", "contact", "hotline", "reach", "callback", "called", "calling", "mob", "landline", "telefon",
 ];
 /// Words that announce another number.
-const OTHERS: &[&str] =
-    &["invoice", "account", "order", "ticket", "case", "reference", "code", "pin", "id", "ssn", "card"];
+#[rustfmt::skip]
+const OTHERS: &[&str] = &[
+    "invoice", "account", "order", "ticket", "case", "reference", "code", "pin", "id", "ssn", "card", "serial", "part",
+    "model", "isbn", "imei", "policy", "claim", "tracking", "booking", "coordinates", "steps", "version",
+];
