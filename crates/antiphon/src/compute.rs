@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use antiphon_kernels::{Arena, Pool};
 
-use crate::analyst::Prepared;
+use crate::analyst::{Prepared, RANKING};
 use crate::batcher::Closing;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{Ask, Job, Outcome};
@@ -25,6 +25,8 @@ use crate::ticket::Answer;
 pub(crate) enum Quick {
     /// What texts mean.
     Analyze(Vec<Prepared>, Answer<Vec<Analysis>>),
+    /// What texts mean, with every label in the intent's ranking.
+    Rank(Vec<Prepared>, Answer<Vec<Analysis>>),
     /// Vectors of texts.
     Embed(Vec<Prepared>, Answer<Vec<Vec<f32>>>),
 }
@@ -109,16 +111,18 @@ impl Compute {
         if waiting.is_empty() {
             return;
         }
-        let (mut analyses, mut embeddings) = (Vec::new(), Vec::new());
+        let (mut analyses, mut rankings, mut embeddings) = (Vec::new(), Vec::new(), Vec::new());
         for quick in waiting {
             match quick {
                 Quick::Analyze(texts, answer) if !answer.is_abandoned() => analyses.push((texts, answer)),
+                Quick::Rank(texts, answer) if !answer.is_abandoned() => rankings.push((texts, answer)),
                 Quick::Embed(texts, answer) if !answer.is_abandoned() => embeddings.push((texts, answer)),
                 _ => {}
             }
         }
         let Some(analyst) = self.shared.analyst.clone() else { return };
-        answer_all(analyses, |texts| analyst.analyze(&mut self.pool, &mut self.arena, texts));
+        answer_all(analyses, |texts| analyst.analyze(&mut self.pool, &mut self.arena, texts, RANKING));
+        answer_all(rankings, |texts| analyst.analyze(&mut self.pool, &mut self.arena, texts, usize::MAX));
         answer_all(embeddings, |texts| analyst.embed(&mut self.pool, &mut self.arena, texts));
     }
 
@@ -140,7 +144,8 @@ impl Compute {
     fn analyse(&mut self, mut jobs: Vec<Job>) -> Vec<Job> {
         let texts: Vec<&Prepared> = jobs.iter().filter_map(Job::message).collect();
         let Some(analyst) = self.shared.analyst.clone().filter(|_| !texts.is_empty()) else { return jobs };
-        let analyses = in_passes(&texts, |texts| analyst.analyze(&mut self.pool, &mut self.arena, texts));
+        let analyses =
+            in_passes(&texts, |texts| analyst.analyze(&mut self.pool, &mut self.arena, texts, RANKING));
         match analyses {
             Ok(analyses) => {
                 let now = Instant::now();
@@ -250,7 +255,7 @@ impl Compute {
 impl Quick {
     fn refuse(self, error: Error) {
         match self {
-            Self::Analyze(_, answer) => answer.send(Err(error)),
+            Self::Analyze(_, answer) | Self::Rank(_, answer) => answer.send(Err(error)),
             Self::Embed(_, answer) => answer.send(Err(error)),
         }
     }

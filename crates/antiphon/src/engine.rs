@@ -24,7 +24,9 @@ use crate::reply::{Analysis, Event, Reply};
 use crate::request::{Generate, Request, check_text};
 use crate::shared::Shared;
 use crate::stream::{Flight, ReplyFuture, ReplyStream};
+use crate::summary::{self, SummaryOptions};
 use crate::ticket::{Ticket, ticket};
+use crate::wait::block_on;
 
 /// Conversational AI inside this process. Cheap to clone; any number of threads may use one engine.
 ///
@@ -138,6 +140,44 @@ impl Engine {
     /// As [`Engine::analyze`].
     pub fn embed_blocking<T: AsRef<str>>(&self, texts: &[T]) -> Result<Vec<Vec<f32>>> {
         self.embed(texts).wait()
+    }
+
+    /// A summary of a text or a dialogue of any length: its most telling sentences in their order, or, where the engine's
+    /// responder is an instruct model of the host's own, that model's words (see
+    /// [`SummaryMethod`](crate::SummaryMethod)). A dialogue has its turns on lines of their own, each behind its speaker's
+    /// name and a colon; sentences that are chosen keep their speakers.
+    ///
+    /// The text is read in slices, between which other requests have their turn. Dropping the future ends the work; so does
+    /// closing or draining the engine, which takes no further slice.
+    ///
+    /// ```
+    /// use antiphon::{Engine, EngineConfig, SummaryOptions};
+    ///
+    /// let engine = Engine::open(EngineConfig::default().responder(None))?;
+    /// let dialogue = "Agent: Hello, how can I help?\nAnna: My parcel with the blue lamp has not arrived.\nAgent: Okay.";
+    /// let summary = engine.summarize_blocking(dialogue, SummaryOptions::default().sentences(1))?;
+    /// assert_eq!(summary, "Anna: My parcel with the blue lamp has not arrived.");
+    /// # Ok::<(), antiphon::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidText`] for a text with nothing in it, [`ErrorKind::InvalidArgument`] for an option out of its
+    /// range, [`ErrorKind::BackendUnavailable`] without the model that the method needs; and what the model's work ended
+    /// with, such as [`ErrorKind::Overloaded`] or [`ErrorKind::Closed`].
+    pub fn summarize(
+        &self,
+        text: &str,
+        options: SummaryOptions,
+    ) -> impl Future<Output = Result<String>> + Send + use<> {
+        summary::summarize(self.clone(), text.to_owned(), options)
+    }
+
+    /// Blocking twin of [`Engine::summarize`].
+    ///
+    /// # Errors
+    /// As [`Engine::summarize`].
+    pub fn summarize_blocking(&self, text: &str, options: SummaryOptions) -> Result<String> {
+        block_on(self.summarize(text, options))
     }
 
     /// Understands and answers a message.
@@ -315,6 +355,11 @@ impl Engine {
         self.0.shared.check_process()
     }
 
+    /// As [`Engine::analyze_batch`], with every label in the rankings of the intents.
+    pub(crate) fn rank<T: AsRef<str>>(&self, texts: &[T]) -> Ticket<Vec<Analysis>> {
+        self.submit_texts(texts, Quick::Rank)
+    }
+
     pub(crate) fn shared(&self) -> &Shared {
         &self.0.shared
     }
@@ -344,7 +389,7 @@ impl Engine {
         }
     }
 
-    fn submit(&self, ask: Ask, responder: Option<usize>, key: Option<Key>) -> Result<ReplyStream> {
+    pub(crate) fn submit(&self, ask: Ask, responder: Option<usize>, key: Option<Key>) -> Result<ReplyStream> {
         let shared = &self.0.shared;
         let job = Job::new(ask, responder, key, Duration::from_millis(shared.config.batcher.timeout_ms));
         // Subscribed before it is seen: a flight without subscribers is cancelled.

@@ -31,6 +31,7 @@ mod config;
 mod conversation;
 mod engine;
 mod error;
+pub mod evaluation;
 mod job;
 mod memory;
 mod observe;
@@ -41,7 +42,9 @@ mod request;
 mod responder;
 mod shared;
 mod stream;
+mod summary;
 mod ticket;
+mod wait;
 
 pub use cache::{CacheStats, ResponseCache};
 pub use config::{BatcherConfig, BreakerConfig, CacheConfig, EngineConfig, ModelSource, QuotaConfig};
@@ -57,6 +60,7 @@ pub use reply::{
 };
 pub use request::{Generate, Message, Request, Role};
 pub use stream::{Canceller, Events, ReplyFuture, ReplyStream};
+pub use summary::{SummaryMethod, SummaryOptions};
 pub use ticket::Ticket;
 
 /// The version of this library.

@@ -7,12 +7,14 @@ mod analyze;
 mod bench;
 mod chat;
 mod doctor;
+mod eval;
 mod generate;
 mod input;
 mod models;
 mod options;
 mod output;
 mod process;
+mod summarize;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -42,6 +44,10 @@ enum Command {
     Analyze(analyze::Options),
     /// Continue a prompt or a list of chat turns, without analysis
     Generate(generate::Options),
+    /// The most telling sentences of a text or a dialogue
+    Summarize(summarize::Options),
+    /// How good the models are on a labelled file
+    Eval(eval::Options),
     /// Which models there are, and whether they are whole
     Models(models::Options),
     /// What it costs on this machine: tokens a second, latencies, load time, memory
@@ -58,6 +64,8 @@ fn main() -> ExitCode {
         Command::Chat(options) => chat::run(&common, options, &mut output),
         Command::Analyze(options) => analyze::run(&common, options, &mut output),
         Command::Generate(options) => generate::run(&common, options, &mut output),
+        Command::Summarize(options) => summarize::run(&common, &options, &mut output),
+        Command::Eval(options) => eval::run(&common, &options, &mut output),
         Command::Models(options) => models::run(&common, options, &mut output),
         Command::Bench(options) => bench::run(&common, &options, &mut output),
         Command::Doctor(options) => doctor::run(&common, &options, &mut output),

@@ -26,9 +26,11 @@ pub(crate) struct Analyst {
 }
 
 /// A head and what its numbers mean.
-struct Classifier {
+pub(crate) struct Classifier {
     head: Head,
     labels: Vec<String>,
+    /// Other names of labels.
+    aliases: BTreeMap<String, String>,
     /// Logits are divided by it: fitted so that probabilities come true on held-out data (Guo et al. 2017).
     temperature: f32,
     /// Below it the best label does not count as known.
@@ -75,16 +77,17 @@ impl Analyst {
         Ok(Prepared { text, encoding })
     }
 
-    /// One pass over texts that wait together.
+    /// One pass over texts that wait together. Of each intent the best `ranked` labels are told.
     pub(crate) fn analyze(
         &self,
         pool: &mut Pool,
         arena: &mut Arena,
         texts: &[&Prepared],
+        ranked: usize,
     ) -> Result<Vec<Analysis>> {
         let heads = [&self.intent.head, &self.sentiment.head];
         let encoded = self.pass(pool, arena, texts, &heads, Some(&self.entities.head))?;
-        Ok(texts.iter().zip(&encoded).map(|(text, encoded)| self.read(text, encoded)).collect())
+        Ok(texts.iter().zip(&encoded).map(|(text, encoded)| self.read(text, encoded, ranked)).collect())
     }
 
     /// One pass for the texts' vectors, of unit length.
@@ -115,11 +118,11 @@ impl Analyst {
         Ok(self.encoder.pass(pool, arena, &ids, heads, token_head, &AtomicBool::new(false))?)
     }
 
-    fn read(&self, text: &Prepared, encoded: &Encoded) -> Analysis {
+    fn read(&self, text: &Prepared, encoded: &Encoded, ranked: usize) -> Analysis {
         let found = patterns::find(&text.text);
         let named = self.token_entities(&text.encoding, &encoded.tokens);
         Analysis {
-            intent: self.intent.intent(&encoded.sequence[0]),
+            intent: self.intent.intent(&encoded.sequence[0], ranked),
             sentiment: self.sentiment.sentiment(&encoded.sequence[1]),
             entities: entities(&text.text, merge::merge(found, named)),
             tokens: text.encoding.ids.len(),
@@ -175,6 +178,27 @@ impl Analyst {
     pub(crate) fn bytes(&self) -> usize {
         self.encoder.bytes()
     }
+
+    /// The head for what users want.
+    pub(crate) fn intent(&self) -> &Classifier {
+        &self.intent
+    }
+
+    /// The head for how users feel.
+    pub(crate) fn sentiment(&self) -> &Classifier {
+        &self.sentiment
+    }
+
+    /// The types of the token head, and its other names for them, each with the type.
+    pub(crate) fn entity_kinds<'a>(&'a self) -> BTreeMap<&'a str, &'a str> {
+        let kind = |tag: &'a str| match Tag::parse(tag)? {
+            Tag::Begin(kind) | Tag::Inside(kind) => Some(kind),
+            Tag::Outside => None,
+        };
+        let Classifier { labels, aliases, .. } = &self.entities;
+        let tags = labels.iter().map(|tag| (tag, tag)).chain(aliases);
+        tags.filter_map(|(name, tag)| Some((kind(name)?, kind(tag)?))).collect()
+    }
 }
 
 impl Prepared {
@@ -193,9 +217,21 @@ impl Classifier {
         Ok(Self {
             head: Head::load(&package.weights, &manifest.tensors, manifest.labels.len(), hidden)?,
             labels: manifest.labels.clone(),
+            aliases: manifest.aliases.clone(),
             temperature: manifest.temperature,
             threshold: manifest.threshold.map(f64::from),
         })
+    }
+
+    /// The label of this name, which may be another name of it.
+    pub(crate) fn resolve<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        let label = self.aliases.get(name).map_or(name, String::as_str);
+        self.labels.iter().any(|known| known == label).then_some(label)
+    }
+
+    /// The probability below which the best label does not count as known.
+    pub(crate) fn threshold(&self) -> Option<f64> {
+        self.threshold
     }
 
     fn probabilities(&self, logits: &[f32]) -> Vec<f64> {
@@ -204,15 +240,15 @@ impl Classifier {
         probabilities.into_iter().map(f64::from).collect()
     }
 
-    fn intent(&self, logits: &[f32]) -> Intent {
+    fn intent(&self, logits: &[f32], ranked: usize) -> Intent {
         let probabilities = self.probabilities(logits);
         let mut order: Vec<usize> = (0..probabilities.len()).collect();
         order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]).then(a.cmp(&b)));
-        let ranked = |&label: &usize| Ranked {
+        let with_confidence = |&label: &usize| Ranked {
             label: self.labels[label].clone(),
             confidence: rounded(probabilities[label]),
         };
-        let ranking: Vec<Ranked> = order.iter().take(RANKING).map(ranked).collect();
+        let ranking: Vec<Ranked> = order.iter().take(ranked).map(with_confidence).collect();
         let top = probabilities[order[0]];
         if self.threshold.is_some_and(|threshold| top < threshold) {
             let confidence = rounded(1.0 - top);
@@ -236,14 +272,14 @@ impl Classifier {
 }
 
 /// A tag of the BIO scheme.
-enum Tag<'a> {
+pub(crate) enum Tag<'a> {
     Outside,
     Begin(&'a str),
     Inside(&'a str),
 }
 
 impl<'a> Tag<'a> {
-    fn parse(tag: &'a str) -> Option<Self> {
+    pub(crate) fn parse(tag: &'a str) -> Option<Self> {
         match tag.split_once('-') {
             None if tag == "O" => Some(Self::Outside),
             Some(("B", kind)) => Some(Self::Begin(kind)),
@@ -282,10 +318,10 @@ fn entities(text: &str, spans: Vec<TokenEntity>) -> Vec<Entity> {
 }
 
 /// What a message is labelled when no known intent is likely enough.
-const OUT_OF_SCOPE: &str = "out_of_scope";
+pub(crate) const OUT_OF_SCOPE: &str = "out_of_scope";
 
 /// As likely as not.
 const EVEN: f64 = 0.5;
 
 /// Labels that an analysis ranks.
-const RANKING: usize = 5;
+pub(crate) const RANKING: usize = 5;

@@ -3,10 +3,11 @@
 pub(crate) mod degrade;
 pub(crate) mod prompt;
 pub(crate) mod scheduler;
+pub(crate) mod score;
 pub(crate) mod sequence;
 
 use antiphon_inference::decoder::Decoder;
-use antiphon_inference::format::Package;
+use antiphon_inference::format::{Manifest, Package};
 use antiphon_inference::template::ChatTemplate;
 use antiphon_inference::tokenizer::Tokenizer;
 
@@ -20,6 +21,8 @@ pub(crate) struct Responder {
     pub(crate) tokenizer: Tokenizer,
     /// None: the model can continue a text, but knows no turns.
     pub(crate) template: Option<ChatTemplate>,
+    /// Whether it does what it is told: a chat model of the host's own, or one whose card says so.
+    pub(crate) is_instruct: bool,
     /// Prompt and answer together.
     pub(crate) context_tokens: usize,
 }
@@ -41,7 +44,9 @@ impl Responder {
             return Err(Error::new(ErrorKind::InvalidConfig, what));
         }
         let fingerprint = package.fingerprint.clone();
-        Ok(Self { name, fingerprint, decoder, tokenizer, template, context_tokens })
+        let says_so = |manifest: &Manifest| manifest.card.get("instruct") == Some(&true.into());
+        let is_instruct = template.is_some() && package.manifest.as_ref().is_none_or(says_so);
+        Ok(Self { name, fingerprint, decoder, tokenizer, template, is_instruct, context_tokens })
     }
 
     pub(crate) fn is_end(&self, token: u32) -> bool {

@@ -10,6 +10,7 @@ mod control;
 mod conversation;
 mod deadline;
 mod equality;
+mod evaluation;
 mod faults;
 mod fork;
 mod generate;
@@ -17,6 +18,7 @@ mod load;
 mod process;
 mod reference;
 mod stream;
+mod summary;
 mod wait;
 
 use std::sync::OnceLock;
