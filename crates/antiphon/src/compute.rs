@@ -13,12 +13,12 @@ use antiphon_kernels::{Arena, Pool};
 use crate::analyst::{Prepared, RANKING};
 use crate::batcher::Closing;
 use crate::error::{Error, ErrorKind, Result};
+use crate::flight::Departure;
 use crate::job::{Ask, Job, Outcome};
 use crate::reply::{Analysis, Degraded, Event, FinishReason, Usage};
 use crate::responder::degrade;
 use crate::responder::scheduler::{Ended, Scheduler};
 use crate::shared::Shared;
-use crate::stream::Departure;
 use crate::ticket::Answer;
 
 /// Work of one pass, which takes no place in the batch.
@@ -49,7 +49,7 @@ impl Compute {
         loop {
             let running = self.running();
             if running == 0 {
-                self.shared.queue.wait(|job| job.deadline);
+                self.shared.queue.wait();
             }
             match self.shared.queue.closing() {
                 Some(Closing::Now) => break,
@@ -67,7 +67,7 @@ impl Compute {
         for quick in self.shared.queue.take_quick() {
             quick.refuse(Error::closed());
         }
-        for job in self.shared.queue.remove(|_| true) {
+        for job in self.shared.queue.clear() {
             self.shared.count_error();
             job.fail(Error::closed());
         }
@@ -88,19 +88,23 @@ impl Compute {
     /// Ends what nobody wants any more or what is too late, in the queue and in the batch.
     fn let_go(&mut self) {
         let now = Instant::now();
-        let gone = |job: &Job| job.is_late(now) || job.flight.departure() != Departure::None;
-        for job in self.shared.queue.remove(gone) {
+        let gone = |job: &Job| {
+            job.flight.prune(now, |_| job.reply(Outcome::nothing(), &BTreeMap::new()));
+            job.flight.departure() != Departure::None
+        };
+        for job in self.shared.queue.sweep(now, gone, |job| job.flight.next_deadline()) {
             match job.flight.departure() {
-                Departure::None => {
+                Departure::Late => {
                     self.shared.count_error();
-                    job.fail_late();
+                    let error = job.late();
+                    job.fail(error);
                 }
-                Departure::Cancelled => job.fail(Error::cancelled()),
                 Departure::Stopped => job.finish(Outcome::nothing(), &BTreeMap::new(), &self.shared.cache),
+                Departure::None | Departure::Cancelled => job.fail(Error::cancelled()),
             }
         }
         for index in 0..self.schedulers.len() {
-            let ended = self.schedulers[index].release(now);
+            let ended = self.schedulers[index].release(now, || self.shared.fingerprints(Some(index)));
             self.settle(ended);
         }
     }
@@ -204,7 +208,7 @@ impl Compute {
             model: degrade::TEMPLATE.into(),
             degraded: Some(Degraded::Template),
         };
-        let took = job.times.submitted.elapsed();
+        let took = job.times.service();
         job.finish(outcome, &self.shared.fingerprints(None), &self.shared.cache);
         self.shared.queue.report(self.running(), Some(took));
     }
@@ -212,17 +216,12 @@ impl Compute {
     /// Ends sequences that left the batch.
     fn settle(&mut self, ended: Vec<Ended>) {
         for Ended { sequence, result } in ended {
-            let took = sequence.job.times.submitted.elapsed();
+            let took = sequence.job.times.service();
             match result {
                 Ok(finish_reason) => {
-                    let outcome = Outcome {
-                        response: sequence.response().to_owned(),
-                        finish_reason,
-                        usage: sequence.usage(),
-                        model: sequence.job.responder.map_or(String::new(), |index| self.name_of(index)),
-                        degraded: None,
-                    };
                     let fingerprints = self.shared.fingerprints(sequence.job.responder);
+                    let model = sequence.job.responder.map_or("", |index| self.name_of(index));
+                    let outcome = sequence.outcome(finish_reason, model);
                     sequence.job.finish(outcome, &fingerprints, &self.shared.cache);
                 }
                 Err(error) => {
@@ -243,8 +242,8 @@ impl Compute {
         }
     }
 
-    fn name_of(&self, responder: usize) -> String {
-        self.schedulers[responder].responder.name.clone()
+    fn name_of(&self, responder: usize) -> &str {
+        &self.schedulers[responder].responder.name
     }
 
     fn running(&self) -> usize {
@@ -266,19 +265,6 @@ impl Job {
         match &self.ask {
             Ask::Process(_, message) => Some(message),
             Ask::Generate(_) => None,
-        }
-    }
-}
-
-impl Outcome {
-    /// A request that was stopped before it began.
-    fn nothing() -> Self {
-        Self {
-            response: String::new(),
-            finish_reason: FinishReason::Cancelled,
-            usage: Usage::default(),
-            model: String::new(),
-            degraded: None,
         }
     }
 }

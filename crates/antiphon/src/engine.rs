@@ -11,19 +11,20 @@ use antiphon_kernels::{Isa, Pool, available_threads};
 use crate::analyst::Prepared;
 use crate::batcher::quota::Quota;
 use crate::batcher::{Closing, Queue};
-use crate::cache::{Cache, Key, ResponseCache};
+use crate::cache::{Cache, Found, Key, ResponseCache};
 use crate::compute::{Compute, Quick};
 use crate::config::EngineConfig;
 use crate::conversation::{Conversation, ConversationConfig};
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::{Ask, Job, replay};
+use crate::flight::Flight;
+use crate::job::{Ask, Job, Terms, replay};
 use crate::observe::{Diagnosis, Health};
 use crate::options::{CacheMode, RequestOptions};
 use crate::registry::{Loaded, ModelInfo};
 use crate::reply::{Analysis, Event, Reply};
 use crate::request::{Generate, Request, check_text};
 use crate::shared::Shared;
-use crate::stream::{Flight, ReplyFuture, ReplyStream};
+use crate::stream::{ReplyFuture, ReplyStream};
 use crate::summary::{self, SummaryOptions};
 use crate::ticket::{Ticket, ticket};
 use crate::wait::block_on;
@@ -209,11 +210,10 @@ impl Engine {
         let analyst = shared.analyst()?;
         shared.charge(&request.tenant_id, request.user_id.as_deref())?;
         let key = shared.key(&request.options, |models| Key::process(&request, models), responder);
-        if let Some(stream) = self.cached(&key, &request.options)? {
-            return Ok(stream);
-        }
-        let message = analyst.prepare(request.message.clone())?;
-        self.submit(Ask::Process(Box::new(request), message), responder, key)
+        self.fly(self.terms(&request.options), responder, key, || {
+            let message = analyst.prepare(request.message.clone())?;
+            Ok(Ask::Process(Box::new(request), message))
+        })
     }
 
     /// Understands and answers a message, calling `consumer` on this thread with every event. `Break` stops the work; the
@@ -262,10 +262,7 @@ impl Engine {
         }
         shared.charge(&request.tenant_id, request.user_id.as_deref())?;
         let key = shared.key(&request.options, |models| Key::generate(&request, models), responder);
-        if let Some(stream) = self.cached(&key, &request.options)? {
-            return Ok(stream);
-        }
-        self.submit(Ask::Generate(Box::new(request)), responder, key)
+        self.fly(self.terms(&request.options), responder, key, || Ok(Ask::Generate(Box::new(request))))
     }
 
     /// Continues chat turns, calling `consumer` on this thread with every event, as [`Engine::on_event`].
@@ -389,25 +386,52 @@ impl Engine {
         }
     }
 
-    pub(crate) fn submit(&self, ask: Ask, responder: Option<usize>, key: Option<Key>) -> Result<ReplyStream> {
-        let shared = &self.0.shared;
-        let job = Job::new(ask, responder, key, Duration::from_millis(shared.config.batcher.timeout_ms));
-        // Subscribed before it is seen: a flight without subscribers is cancelled.
-        let stream = ReplyStream::subscribe(self.0.clone(), Arc::clone(&job.flight));
-        let (priority, tokens) = (job.options().priority, job.estimated_tokens());
-        shared.queue.submit(job, priority, tokens)?;
-        Ok(stream)
+    /// What a request may take, with the engine's own limit.
+    pub(crate) fn terms(&self, options: &RequestOptions) -> Terms {
+        let longest = Duration::from_millis(self.0.shared.config.batcher.timeout_ms);
+        Terms { allowed: options.deadline(longest), priority: options.priority, cache: options.cache }
     }
 
-    fn cached(&self, key: &Option<Key>, options: &RequestOptions) -> Result<Option<ReplyStream>> {
-        let submitted = Instant::now();
-        let Some(key) = key.as_ref().filter(|_| options.cache == CacheMode::Use) else { return Ok(None) };
-        if self.0.shared.queue.closing().is_some() {
+    /// The stream of an answer that is kept, of an equal request under way, or else of the work that `ask` describes.
+    pub(crate) fn fly(
+        &self,
+        terms: Terms,
+        responder: Option<usize>,
+        key: Option<Key>,
+        ask: impl FnOnce() -> Result<Ask>,
+    ) -> Result<ReplyStream> {
+        let shared = &self.0.shared;
+        if shared.queue.closing().is_some() {
             return Err(Error::closed());
         }
-        let Some(events) = self.0.shared.cache.get(key) else { return Ok(None) };
-        let events = replay(events.to_vec(), submitted)?;
-        Ok(Some(ReplyStream::subscribe(self.0.clone(), Flight::recorded(events))))
+        let submitted = Instant::now();
+        let deadline = submitted + terms.allowed;
+        let flight = Flight::new(deadline, shared.queue.attention());
+        let stream = |flight, view| Ok(ReplyStream::new(self.0.clone(), flight, view));
+        if let Some(key) = key.as_ref().filter(|_| terms.cache == CacheMode::Use) {
+            match shared.cache.find(key, &flight, deadline) {
+                Found::Answer(events) => {
+                    return stream(Flight::recorded(replay(events.to_vec(), submitted)?), 0);
+                }
+                Found::Flight(joined, view) => {
+                    shared.queue.hasten(|job| Arc::ptr_eq(&job.flight, &joined), terms.priority, deadline);
+                    return stream(joined, view);
+                }
+                Found::Nothing => {}
+            }
+        }
+        // From here on others may have joined: whatever goes wrong is told to them, too.
+        let submitted = ask().and_then(|ask| {
+            let job = Job::new(ask, Arc::clone(&flight), responder, key, terms.allowed);
+            shared.queue.submit(job, Job::place)
+        });
+        match submitted {
+            Ok(()) => stream(flight, 0),
+            Err(error) => {
+                flight.fail(error.clone());
+                Err(error)
+            }
+        }
     }
 }
 

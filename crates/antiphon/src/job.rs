@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::analyst::Prepared;
+use crate::batcher::Place;
 use crate::cache::{Cache, Key};
 use crate::error::{Error, ErrorKind, Result};
-use crate::options::RequestOptions;
+use crate::flight::{Flight, late};
+use crate::options::{CacheMode, Priority, RequestOptions};
 use crate::reply::{
     Analysis, CacheOutcome, Degraded, Event, FinishReason, Generation, Metadata, NlpProcessing, Reply, Repro,
     Timings, Usage,
 };
 use crate::request::{Generate, Request};
-use crate::stream::Flight;
 
 /// A request, where its events go, and what is known of it so far.
 pub(crate) struct Job {
@@ -24,7 +25,8 @@ pub(crate) struct Job {
     pub(crate) responder: Option<usize>,
     /// Where a finished answer may be kept.
     pub(crate) key: Option<Key>,
-    pub(crate) deadline: Instant,
+    /// What its first subscriber allows it.
+    pub(crate) allowed: Duration,
     pub(crate) seed: u64,
     pub(crate) analysis: Option<Analysis>,
     pub(crate) times: Times,
@@ -36,6 +38,15 @@ pub(crate) enum Ask {
     Process(Box<Request>, Prepared),
     /// Answer alone.
     Generate(Box<Generate>),
+}
+
+/// What a subscriber allows and asks for, besides the answer.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms {
+    /// From submission to end.
+    pub(crate) allowed: Duration,
+    pub(crate) priority: Priority,
+    pub(crate) cache: CacheMode,
 }
 
 /// When things happened.
@@ -56,14 +67,19 @@ pub(crate) struct Outcome {
 }
 
 impl Job {
-    pub(crate) fn new(ask: Ask, responder: Option<usize>, key: Option<Key>, longest: Duration) -> Self {
+    pub(crate) fn new(
+        ask: Ask,
+        flight: Arc<Flight>,
+        responder: Option<usize>,
+        key: Option<Key>,
+        allowed: Duration,
+    ) -> Self {
         let submitted = Instant::now();
         let options = ask.options();
-        let deadline = submitted + options.deadline(longest);
         // Sampled without a seed: draw one. `RandomState` is the standard library's source of random bits.
         let seed = options.seed.unwrap_or_else(|| RandomState::new().hash_one(submitted));
         let times = Times { submitted, admitted: None, analysed: None, first_token: None };
-        Self { ask, flight: Flight::new(), responder, key, deadline, seed, analysis: None, times }
+        Self { ask, flight, responder, key, allowed, seed, analysis: None, times }
     }
 
     pub(crate) fn options(&self) -> &RequestOptions {
@@ -71,7 +87,7 @@ impl Job {
     }
 
     /// About how many tokens the request needs, for the bound of the queue: four bytes a token is usual in English.
-    pub(crate) fn estimated_tokens(&self) -> usize {
+    fn estimated_tokens(&self) -> usize {
         let bytes = match &self.ask {
             Ask::Process(request, _) => {
                 request.message.len()
@@ -85,8 +101,21 @@ impl Job {
         bytes / 4 + self.options().max_tokens
     }
 
-    pub(crate) fn is_late(&self, now: Instant) -> bool {
-        now >= self.deadline
+    pub(crate) fn tenant(&self) -> &str {
+        match &self.ask {
+            Ask::Process(request, _) => &request.tenant_id,
+            Ask::Generate(request) => &request.tenant_id,
+        }
+    }
+
+    /// Where it stands in the queue.
+    pub(crate) fn place(&self) -> Place<'_> {
+        Place {
+            tenant: self.tenant(),
+            priority: self.options().priority,
+            tokens: self.estimated_tokens(),
+            deadline: self.times.submitted + self.allowed,
+        }
     }
 
     /// Ends the flight with an error.
@@ -94,10 +123,9 @@ impl Job {
         self.flight.fail(error);
     }
 
-    pub(crate) fn fail_late(self) {
-        let allowed = self.deadline.duration_since(self.times.submitted).as_millis();
-        let what = format!("the deadline of {allowed} ms passed before the first token");
-        self.fail(Error::new(ErrorKind::DeadlineExceeded, what));
+    /// Its deadline passed before there was anything to show.
+    pub(crate) fn late(&self) -> Error {
+        late(self.allowed)
     }
 
     /// Ends the flight with a reply. A whole answer is kept before it is told: whoever has seen the end finds it again.
@@ -113,7 +141,8 @@ impl Job {
         self.flight.land(done);
     }
 
-    fn reply(&self, outcome: Outcome, fingerprints: &BTreeMap<String, String>) -> Reply {
+    /// The reply, were it to end like this.
+    pub(crate) fn reply(&self, outcome: Outcome, fingerprints: &BTreeMap<String, String>) -> Reply {
         let options = self.options();
         let sampled = options.temperature > 0.0;
         let generation = Generation {
@@ -159,8 +188,21 @@ impl Drop for Job {
     }
 }
 
+impl Outcome {
+    /// A request that ended before it began.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            response: String::new(),
+            finish_reason: FinishReason::Cancelled,
+            usage: Usage::default(),
+            model: String::new(),
+            degraded: None,
+        }
+    }
+}
+
 impl Ask {
-    fn options(&self) -> &RequestOptions {
+    pub(crate) fn options(&self) -> &RequestOptions {
         match self {
             Self::Process(request, _) => &request.options,
             Self::Generate(request) => &request.options,
@@ -169,6 +211,11 @@ impl Ask {
 }
 
 impl Times {
+    /// How long it has had a place.
+    pub(crate) fn service(&self) -> Duration {
+        self.admitted.unwrap_or(self.submitted).elapsed()
+    }
+
     fn to_timings(&self) -> Timings {
         let now = Instant::now();
         let admitted = self.admitted.unwrap_or(now);
@@ -194,12 +241,17 @@ pub(crate) fn replay(mut events: Vec<Event>, submitted: Instant) -> Result<Vec<E
     let Some(Event::Done(reply)) = events.last_mut() else {
         return Err(Error::new(ErrorKind::Internal, "a recorded answer has no end"));
     };
+    freshen(reply, CacheOutcome::Hit, submitted);
+    Ok(events)
+}
+
+/// Another's reply as that of a request which was submitted then.
+pub(crate) fn freshen(reply: &mut Reply, cache: CacheOutcome, submitted: Instant) {
     let total = (submitted.elapsed().as_secs_f64() * 1e6).round() / 1e3;
     reply.metadata.timestamp = timestamp();
     let generation = &mut reply.metadata.response_generation;
     generation.timings_ms = Timings { first_token: total, total, ..Timings::default() };
-    generation.cache = CacheOutcome::Hit;
-    Ok(events)
+    generation.cache = cache;
 }
 
 fn timestamp() -> String {

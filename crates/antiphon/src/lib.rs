@@ -32,6 +32,7 @@ mod conversation;
 mod engine;
 mod error;
 pub mod evaluation;
+mod flight;
 mod job;
 mod memory;
 mod observe;

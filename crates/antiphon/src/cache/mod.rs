@@ -1,11 +1,13 @@
-//! Finished answers, kept for equal requests: least recently used out first, never more bytes than the bound.
+//! Finished answers, kept for equal requests: least recently used out first, never more bytes than the bound. And those
+//! under way, for equal requests to join.
 //!
 //! One mutex around `lru::LruCache` with values behind `Arc`: exact order, exact bound.
 
 mod key;
 
+use std::collections::HashMap;
 use std::mem::size_of;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use lru::LruCache;
@@ -13,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::key::Key;
 use crate::config::CacheConfig;
+use crate::flight::Flight;
 use crate::reply::{Entity, Event, Ranked, Reply};
 
 /// The response cache of an engine, as its host sees it.
@@ -52,6 +55,10 @@ pub(crate) struct Cache {
 
 struct State {
     entries: LruCache<Key, Entry>,
+    /// Answers under way. One that has ended without an answer to keep stays until it is looked for or swept.
+    flights: HashMap<Key, Weak<Flight>>,
+    /// Sweep the flights when there are so many.
+    sweep_at: usize,
     max_bytes: usize,
     max_entries: usize,
     bytes: usize,
@@ -68,9 +75,20 @@ struct Entry {
 struct Counts {
     hits: u64,
     misses: u64,
+    joined: u64,
     stored: u64,
     evicted: u64,
     expired: u64,
+}
+
+/// What the cache has for a request.
+pub(crate) enum Found {
+    /// A finished answer.
+    Answer(Arc<[Event]>),
+    /// An equal request under way, and the view of it.
+    Flight(Arc<Flight>, usize),
+    /// Nothing: the request flies itself, and others may join it.
+    Nothing,
 }
 
 /// What the cache holds and how it has served.
@@ -106,6 +124,8 @@ impl Cache {
         let state = State {
             // The order of use comes from the crate, the bounds are ours: bytes count first.
             entries: LruCache::unbounded(),
+            flights: HashMap::new(),
+            sweep_at: FEW_FLIGHTS,
             max_bytes: config.max_bytes as usize,
             max_entries: config.max_entries,
             bytes: 0,
@@ -114,29 +134,35 @@ impl Cache {
         Self { state: Mutex::new(state), ttl: Duration::from_secs(config.ttl_seconds) }
     }
 
-    /// The recorded events of an answer that is young enough.
-    pub(crate) fn get(&self, key: &Key) -> Option<Arc<[Event]>> {
+    /// An answer that is young enough, or a flight to join until `deadline`. If there is neither, `own` is the flight that
+    /// others will join, at one moment: of equal requests that come at once, exactly one flies.
+    pub(crate) fn find(&self, key: &Key, own: &Arc<Flight>, deadline: Instant) -> Found {
         let mut state = self.lock();
-        let found = state.entries.get(key).map(|entry| (Arc::clone(&entry.events), entry.stored.elapsed()));
-        match found {
-            Some((events, age)) if age < self.ttl => {
-                state.counts.hits += 1;
-                return Some(events);
-            }
-            Some(_) => {
-                state.remove(key);
-                state.counts.expired += 1;
-            }
-            None => {}
+        if let Some(events) = state.young(key, self.ttl) {
+            state.counts.hits += 1;
+            return Found::Answer(events);
+        }
+        let flight = state.flights.get(key).and_then(Weak::upgrade);
+        if let Some((flight, view)) =
+            flight.and_then(|flight| Some((Arc::clone(&flight), flight.join(deadline)?)))
+        {
+            state.counts.joined += 1;
+            return Found::Flight(flight, view);
         }
         state.counts.misses += 1;
-        None
+        state.flights.insert(key.clone(), Arc::downgrade(own));
+        if state.flights.len() >= state.sweep_at {
+            state.flights.retain(|_, flight| flight.strong_count() > 0);
+            state.sweep_at = (state.flights.len() * 2).max(FEW_FLIGHTS);
+        }
+        Found::Nothing
     }
 
     /// Keeps an answer. What is larger than the whole cache is not kept.
     pub(crate) fn insert(&self, key: Key, events: Vec<Event>) {
         let bytes = ENTRY_OVERHEAD + key.tenant_bytes() + events.iter().map(event_bytes).sum::<usize>();
         let mut state = self.lock();
+        state.flights.remove(&key);
         state.remove(&key);
         if bytes > state.max_bytes || state.max_entries == 0 {
             return;
@@ -168,11 +194,12 @@ impl Cache {
 
     pub(crate) fn stats(&self) -> CacheStats {
         let state = self.lock();
-        let Counts { hits, misses, stored, evicted, expired } = state.counts;
-        let asked = hits + misses;
+        let Counts { hits, misses, joined, stored, evicted, expired } = state.counts;
+        let asked = hits + misses + joined;
         CacheStats {
             hits,
             misses,
+            joined,
             stored,
             evicted,
             expired,
@@ -190,6 +217,17 @@ impl Cache {
 }
 
 impl State {
+    /// The events of an entry that is not past its time to live; one that is, goes.
+    fn young(&mut self, key: &Key, ttl: Duration) -> Option<Arc<[Event]>> {
+        let entry = self.entries.get(key)?;
+        if entry.stored.elapsed() < ttl {
+            return Some(Arc::clone(&entry.events));
+        }
+        self.remove(key);
+        self.counts.expired += 1;
+        None
+    }
+
     fn remove(&mut self, key: &Key) {
         if let Some(entry) = self.entries.pop(key) {
             self.bytes -= entry.bytes;
@@ -243,6 +281,9 @@ const STRING_BLOCK: usize = 32;
 /// Labels, scores and fingerprints that every analysis or reply has.
 const FEW_STRINGS: usize = 512;
 
+/// Flights are swept for ended ones at twice as many as the last sweep left, and not below.
+const FEW_FLIGHTS: usize = 64;
+
 /// The entry itself: key, list links, hash table slot.
 const ENTRY_OVERHEAD: usize = size_of::<Key>() + size_of::<Entry>() + 96;
 
@@ -256,6 +297,14 @@ mod tests {
 
     fn chunk(bytes: usize) -> Vec<Event> {
         vec![Event::Chunk { content: "x".repeat(bytes), index: 0, logprobs: None }]
+    }
+
+    fn get(cache: &Cache, key: &Key) -> Option<Arc<[Event]>> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        match cache.find(key, &Flight::new(deadline, Arc::default()), deadline) {
+            Found::Answer(events) => Some(events),
+            Found::Flight(..) | Found::Nothing => None,
+        }
     }
 
     fn cache(max_bytes: u64, max_entries: usize, ttl_seconds: u64) -> Cache {
@@ -272,7 +321,7 @@ mod tests {
         }
         assert!(cache.stats().evicted > 0);
         cache.insert(key("a", 1), chunk(20_000));
-        assert!(cache.get(&key("a", 1)).is_none(), "larger than the whole cache");
+        assert!(get(&cache, &key("a", 1)).is_none(), "larger than the whole cache");
         cache.resize(0);
         assert_eq!((cache.stats().entries, cache.stats().bytes), (0, 0));
     }
@@ -282,17 +331,17 @@ mod tests {
         let cache = cache(1 << 20, 2, 3600);
         cache.insert(key("a", 1), chunk(1));
         cache.insert(key("a", 2), chunk(1));
-        assert!(cache.get(&key("a", 1)).is_some());
+        assert!(get(&cache, &key("a", 1)).is_some());
         cache.insert(key("a", 3), chunk(1));
-        assert!(cache.get(&key("a", 2)).is_none());
-        assert!(cache.get(&key("a", 1)).is_some());
+        assert!(get(&cache, &key("a", 2)).is_none());
+        assert!(get(&cache, &key("a", 1)).is_some());
     }
 
     #[test]
     fn faults_82_an_entry_of_age_zero_is_expired_at_once() {
         let cache = cache(1 << 20, 10, 0);
         cache.insert(key("a", 1), chunk(1));
-        assert!(cache.get(&key("a", 1)).is_none());
+        assert!(get(&cache, &key("a", 1)).is_none());
         let stats = cache.stats();
         assert_eq!((stats.expired, stats.misses, stats.entries, stats.bytes), (1, 1, 0, 0));
     }
@@ -303,7 +352,40 @@ mod tests {
         cache.insert(key("a", 1), chunk(1));
         cache.insert(key("b", 1), chunk(1));
         cache.clear(Some("a"));
-        assert!(cache.get(&key("a", 1)).is_none());
-        assert!(cache.get(&key("b", 1)).is_some());
+        assert!(get(&cache, &key("a", 1)).is_none());
+        assert!(get(&cache, &key("b", 1)).is_some());
+    }
+
+    #[test]
+    fn of_equal_requests_one_flies_and_the_others_join_it() {
+        let cache = cache(1 << 20, 10, 3600);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let flights: Vec<_> = (0..3).map(|_| Flight::new(deadline, Arc::default())).collect();
+        assert!(matches!(cache.find(&key("a", 1), &flights[0], deadline), Found::Nothing));
+        for other in &flights[1..] {
+            let Found::Flight(joined, view) = cache.find(&key("a", 1), other, deadline) else {
+                panic!("nothing to join")
+            };
+            assert!(Arc::ptr_eq(&joined, &flights[0]) && view > 0);
+        }
+        assert!(matches!(cache.find(&key("b", 1), &flights[1], deadline), Found::Nothing), "another tenant");
+        flights[0].fail(crate::Error::cancelled());
+        assert!(
+            matches!(cache.find(&key("a", 1), &flights[2], deadline), Found::Nothing),
+            "a failed one is joined by none"
+        );
+        let stats = cache.stats();
+        assert_eq!((stats.joined, stats.misses, stats.hits), (2, 3, 0));
+    }
+
+    #[test]
+    fn flights_that_are_gone_leave_no_trace() {
+        let cache = cache(1 << 20, 10, 3600);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        for number in 0..10_000 {
+            let own = Flight::new(deadline, Arc::default());
+            assert!(matches!(cache.find(&key("a", number), &own, deadline), Found::Nothing));
+        }
+        assert!(cache.lock().flights.len() <= 2 * FEW_FLIGHTS);
     }
 }

@@ -72,7 +72,7 @@ impl Loaded {
                 // More than every running request can fill at once is of no use.
                 let most = responder.context_tokens.saturating_mul(config.batcher.max_concurrent);
                 let blocks = BlockPool::new(responder.decoder.config(), plan.kv_bytes_each, most)?;
-                Ok(Scheduler::new(responder, blocks))
+                Ok(Scheduler::new(responder, blocks, config.batcher.prompt_chunk_tokens))
             })
             .collect::<Result<_>>()?;
         Ok(Self { analyst, fingerprints, schedulers, models, weight_bytes, cache_bytes: plan.cache_bytes })

@@ -1,6 +1,7 @@
 //! The continuous batch of one responder: each step every live sequence gains one token and one prompt advances by a chunk;
 //! sequences join and leave between steps.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -14,14 +15,16 @@ use antiphon_kernels::{Arena, Pool};
 use super::Responder;
 use super::sequence::{Draft, Sequence};
 use crate::error::{Error, ErrorKind, Result};
+use crate::flight::Departure;
 use crate::job::Job;
 use crate::reply::FinishReason;
-use crate::stream::Departure;
 
 /// The sequences that one responder works on, and their key/value rows.
 pub(crate) struct Scheduler {
     pub(crate) responder: Arc<Responder>,
     blocks: BlockPool,
+    /// Tokens of a prompt that one step reads.
+    prompt_chunk: usize,
     /// In order of admission. Those without blocks wait for others to end.
     live: Vec<Sequence>,
 }
@@ -33,8 +36,8 @@ pub(crate) struct Ended {
 }
 
 impl Scheduler {
-    pub(crate) fn new(responder: Arc<Responder>, blocks: BlockPool) -> Self {
-        Self { responder, blocks, live: Vec::new() }
+    pub(crate) fn new(responder: Arc<Responder>, blocks: BlockPool, prompt_chunk: usize) -> Self {
+        Self { responder, blocks, prompt_chunk, live: Vec::new() }
     }
 
     /// Checks whether a request with its prompt can ever run here.
@@ -59,19 +62,23 @@ impl Scheduler {
         self.live.len()
     }
 
-    /// Lets those go whose deadline has passed or whose subscribers have left.
-    pub(crate) fn release(&mut self, now: Instant) -> Vec<Ended> {
+    /// Lets those go whose deadline has passed or whose subscribers have left, and single subscribers whose deadline has.
+    pub(crate) fn release(
+        &mut self,
+        now: Instant,
+        fingerprints: impl Fn() -> BTreeMap<String, String>,
+    ) -> Vec<Ended> {
+        let name = self.responder.name.as_str();
+        for sequence in &self.live {
+            let partial = |reason| sequence.job.reply(sequence.outcome(reason, name), &fingerprints());
+            sequence.job.flight.prune(now, partial);
+        }
         let reason = |sequence: &Sequence| match sequence.job.flight.departure() {
+            Departure::None => None,
             Departure::Cancelled => Some(Err(Error::cancelled())),
             Departure::Stopped => Some(Ok(FinishReason::Cancelled)),
-            Departure::None if sequence.job.is_late(now) && sequence.has_written() => {
-                Some(Ok(FinishReason::Deadline))
-            }
-            Departure::None if sequence.job.is_late(now) => {
-                let what = "the deadline passed before the first token";
-                Some(Err(Error::new(ErrorKind::DeadlineExceeded, what)))
-            }
-            Departure::None => None,
+            Departure::Late if sequence.has_written() => Some(Ok(FinishReason::Deadline)),
+            Departure::Late => Some(Err(sequence.job.late())),
         };
         let reasons: Vec<_> = self.live.iter().map(reason).collect();
         self.remove(reasons)
@@ -80,9 +87,8 @@ impl Scheduler {
     /// One step: a token for each sequence that writes, a chunk for the first that reads.
     pub(crate) fn step(&mut self, pool: &mut Pool, arena: &mut Arena) -> Vec<Ended> {
         self.give_blocks();
-        let active = |sequence: &&Sequence| sequence.table.is_some();
-        let reader = self.live.iter().position(|sequence| active(&sequence) && sequence.is_reading());
-        let writers = self.live.iter().enumerate().filter(|(_, s)| active(s) && !s.is_reading());
+        let reader = self.live.iter().position(|sequence| sequence.is_active() && sequence.is_reading());
+        let writers = self.live.iter().enumerate().filter(|(_, s)| s.is_active() && !s.is_reading());
         let members: Vec<usize> = writers.map(|(index, _)| index).chain(reader).collect();
         if members.is_empty() {
             return Vec::new();
@@ -91,7 +97,7 @@ impl Scheduler {
         let mut spans: Vec<Range<usize>> = Vec::new();
         for &member in &members {
             let start = rows.len();
-            rows.extend(self.live[member].rows(PROMPT_CHUNK));
+            rows.extend(self.live[member].rows(self.prompt_chunk));
             spans.push(start..rows.len());
         }
         // A prompt that runs alone can be broken off between layers; a step that others take part in goes on.
@@ -107,7 +113,7 @@ impl Scheduler {
                 let mut next_row = 0;
                 for (member, span) in members.into_iter().zip(spans) {
                     let sequence = &mut self.live[member];
-                    if sequence.is_reading() && !sequence.advance(span.len()) {
+                    if !sequence.advance(span.len(), &mut self.blocks) {
                         continue;
                     }
                     let logits = logits.as_ref().expect("the last row of a complete sequence wants logits");
@@ -134,11 +140,8 @@ impl Scheduler {
     /// Sequences get blocks in order of admission; a later short one does not overtake an earlier long one.
     fn give_blocks(&mut self) {
         for sequence in &mut self.live {
-            if sequence.table.is_none() {
-                sequence.table = self.blocks.reserve(sequence.tokens_needed());
-                if sequence.table.is_none() {
-                    break;
-                }
+            if !sequence.take_blocks(&mut self.blocks) {
+                break;
             }
         }
     }
@@ -150,9 +153,7 @@ impl Scheduler {
             match reason {
                 None => self.live.push(sequence),
                 Some(result) => {
-                    if let Some(table) = sequence.table.take() {
-                        self.blocks.release(table);
-                    }
+                    sequence.return_blocks(&mut self.blocks);
                     ended.push(Ended { sequence, result });
                 }
             }
@@ -165,7 +166,3 @@ impl Scheduler {
         self.blocks.bytes()
     }
 }
-
-/// Tokens of a prompt that one step reads: enough to use the matrix kernels well, short enough that running streams do
-/// not feel it.
-const PROMPT_CHUNK: usize = 128;

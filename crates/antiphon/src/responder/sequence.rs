@@ -3,29 +3,30 @@
 use std::time::Instant;
 
 use antiphon_inference::decoder::Row;
-use antiphon_inference::kv::BlockTable;
+use antiphon_inference::kv::{BlockPool, BlockTable};
 use antiphon_inference::sampling::{Sampler, Sampling};
 use antiphon_inference::stop::StopFilter;
 use antiphon_inference::tokenizer::Detokenizer;
 
 use super::Responder;
 use crate::error::Result;
-use crate::job::Job;
+use crate::job::{Job, Outcome};
 use crate::reply::{Event, FinishReason, TokenLogprob, Usage};
 
 /// A request that the decoder works on.
 pub(crate) struct Sequence {
     pub(crate) job: Job,
     /// Reserved for the whole sequence; none while it waits for blocks.
-    pub(crate) table: Option<BlockTable>,
-    prompt: Vec<u32>,
-    /// Tokens of the prompt that have been read.
+    table: Option<BlockTable>,
+    /// The prompt, then what was written.
+    tokens: Vec<u32>,
+    prompt_tokens: usize,
+    /// Tokens whose key/value rows are there.
     read: usize,
-    /// The last token written, which is still to be read.
-    next: Option<u32>,
+    /// Tokens of the prompt whose rows were there already.
+    cached: usize,
     /// Most tokens that may be written.
     limit: usize,
-    written: usize,
     sampler: Sampler,
     detokenizer: Detokenizer,
     stops: StopFilter,
@@ -68,11 +69,11 @@ impl Sequence {
         Self {
             job,
             table: None,
-            prompt,
+            prompt_tokens: prompt.len(),
+            tokens: prompt,
             read: 0,
-            next: None,
+            cached: 0,
             limit,
-            written: 0,
             sampler,
             detokenizer: responder.tokenizer.detokenizer(),
             stops,
@@ -82,55 +83,85 @@ impl Sequence {
         }
     }
 
-    /// Positions the sequence can come to need.
-    pub(crate) fn tokens_needed(&self) -> usize {
-        self.prompt.len() + self.limit
+    /// Takes its blocks from the pool, sharing those of an equal beginning. False: there are not enough now.
+    pub(crate) fn take_blocks(&mut self, pool: &mut BlockPool) -> bool {
+        if self.table.is_none() {
+            let needed = self.prompt_tokens + self.limit;
+            self.table = pool.reserve_shared(self.job.tenant(), &self.tokens, needed);
+            self.cached = self.table.as_ref().map_or(0, BlockTable::cached_tokens);
+            self.read = self.cached;
+        }
+        self.table.is_some()
+    }
+
+    /// Gives its blocks back. Their rows may serve a later sequence that begins alike, the next turn above all.
+    pub(crate) fn return_blocks(&mut self, pool: &mut BlockPool) {
+        self.publish(pool);
+        self.table.take().into_iter().for_each(|table| pool.release(table));
+    }
+
+    /// Lets others find the whole blocks that were written so far.
+    fn publish(&mut self, pool: &mut BlockPool) {
+        if let Some(table) = &mut self.table {
+            pool.publish(table, &self.tokens[..self.read]);
+        }
+    }
+
+    /// Whether it has its blocks.
+    pub(crate) fn is_active(&self) -> bool {
+        self.table.is_some()
     }
 
     /// Whether the prompt is still being read.
     pub(crate) fn is_reading(&self) -> bool {
-        self.next.is_none()
+        self.read < self.prompt_tokens
     }
 
     pub(crate) fn has_written(&self) -> bool {
         self.chunks > 0
     }
 
-    pub(crate) fn response(&self) -> &str {
-        &self.response
+    /// What there is, if it ended now.
+    pub(crate) fn outcome(&self, finish_reason: FinishReason, model: &str) -> Outcome {
+        let usage = Usage {
+            prompt_tokens: self.prompt_tokens,
+            completion_tokens: self.written(),
+            cached_tokens: self.cached,
+            total_tokens: self.tokens.len(),
+        };
+        Outcome {
+            response: self.response.clone(),
+            finish_reason,
+            usage,
+            model: model.to_owned(),
+            degraded: None,
+        }
     }
 
-    pub(crate) fn usage(&self) -> Usage {
-        Usage {
-            prompt_tokens: self.prompt.len(),
-            completion_tokens: self.written,
-            cached_tokens: 0,
-            total_tokens: self.prompt.len() + self.written,
-        }
+    fn written(&self) -> usize {
+        self.tokens.len() - self.prompt_tokens
     }
 
     /// The rows of the next step: the last token written, or up to `chunk` tokens of the prompt. Logits are wanted after
     /// the last token that is known.
     pub(crate) fn rows(&self, chunk: usize) -> impl Iterator<Item = Row<'_>> {
-        let tokens = match &self.next {
-            Some(token) => std::slice::from_ref(token),
-            None => &self.prompt[self.read..self.prompt.len().min(self.read + chunk)],
-        };
-        let first = if self.next.is_some() { self.prompt.len() + self.written - 1 } else { self.read };
-        let complete = self.next.is_some() || self.read + tokens.len() == self.prompt.len();
+        let end = self.tokens.len().min(self.read + chunk);
         let table = self.table.as_ref().expect("a sequence in the batch has its blocks");
-        tokens.iter().enumerate().map(move |(index, &token)| Row {
-            token,
-            position: (first + index) as u32,
+        (self.read..end).map(move |position| Row {
+            token: self.tokens[position],
+            position: position as u32,
             table,
-            wants_logits: complete && index + 1 == tokens.len(),
+            wants_logits: position + 1 == self.tokens.len(),
         })
     }
 
-    /// Says that a chunk of the prompt has been read; true when that was the end of it.
-    pub(crate) fn advance(&mut self, tokens: usize) -> bool {
-        self.read += tokens;
-        self.read == self.prompt.len()
+    /// Says that the rows of the last step are there; true when no known token is left to be read.
+    pub(crate) fn advance(&mut self, rows: usize, pool: &mut BlockPool) -> bool {
+        self.read += rows;
+        if self.read <= self.prompt_tokens {
+            self.publish(pool);
+        }
+        self.read == self.tokens.len()
     }
 
     /// Takes the next token from the logits and sends what can be shown. Says why the answer ends, if it does.
@@ -141,8 +172,7 @@ impl Sequence {
             return self.end(FinishReason::Stop).map(Some);
         }
         self.sampler.accept(token);
-        self.written += 1;
-        self.next = Some(token);
+        self.tokens.push(token);
         if let Some(top) = self.job.options().logprobs {
             self.logprobs.push(self.logprob(logits, token, top, responder)?);
         }
@@ -152,7 +182,7 @@ impl Sequence {
         if outcome.stopped {
             return Ok(Some(FinishReason::Stop));
         }
-        if self.written == self.limit {
+        if self.written() == self.limit {
             return self.end(FinishReason::Length).map(Some);
         }
         Ok(None)

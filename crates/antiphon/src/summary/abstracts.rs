@@ -124,7 +124,9 @@ impl<'a> Plan<'a> {
     }
 
     async fn ask(&self, engine: &Engine, responder: usize, text: &str) -> Result<String> {
-        let stream = engine.submit(Ask::Generate(Box::new(self.request(text))), Some(responder), None);
+        let request = self.request(text);
+        let terms = engine.terms(&request.options);
+        let stream = engine.fly(terms, Some(responder), None, || Ok(Ask::Generate(Box::new(request))));
         let reply = ReplyFuture::new(stream).await?;
         match reply.finish_reason() {
             FinishReason::Stop | FinishReason::Length => Ok(reply.response.trim().to_owned()),

@@ -17,6 +17,7 @@ mod generate;
 mod load;
 mod process;
 mod reference;
+mod sharing;
 mod stream;
 mod summary;
 mod wait;

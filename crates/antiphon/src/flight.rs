@@ -1,0 +1,372 @@
+//! One piece of work, as a log of events that any number of subscribers read at their own pace.
+//!
+//! The compute thread appends; each subscriber has a view. A flight belongs to no caller: it goes on while it has a
+//! subscriber that still wants it, the last one to leave ends it, and a subscriber's own deadline cuts only its own view.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::freshen;
+use crate::reply::{CacheOutcome, Event, FinishReason, Reply};
+
+/// One piece of work and the events it has made so far.
+pub(crate) struct Flight {
+    log: Mutex<Log>,
+    changed: Condvar,
+    /// Nobody wants more: layers and the scheduler read it.
+    interrupt: AtomicBool,
+    /// Raised with `interrupt`, for whoever looks after all flights.
+    attention: Arc<AtomicBool>,
+    /// The earliest deadline of a view, by [`to_ticks`]; looked at before the lock is taken.
+    earliest: AtomicU64,
+    /// The process it flies in. After a `fork` the log may be locked by a thread that the child does not have.
+    pid: u32,
+}
+
+struct Log {
+    events: Vec<Event>,
+    /// Set once: the log is complete, or broke off with an error after its events.
+    end: Option<Result<()>>,
+    views: Vec<View>,
+    departure: Departure,
+}
+
+/// A subscriber's place in the log.
+struct View {
+    cursor: usize,
+    since: Instant,
+    deadline: Instant,
+    /// Came when the work had begun for another.
+    joined: bool,
+    /// Wants a reply with what there is, while others go on.
+    stopping: bool,
+    /// Ends this view alone, after so many events.
+    ending: Option<(usize, Result<Box<Event>>)>,
+    /// Nothing more is read: the end was delivered, or the subscriber left.
+    closed: bool,
+    waker: Option<Waker>,
+}
+
+/// How a flight's last subscriber left.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Departure {
+    /// It is still there.
+    None,
+    /// It wants a reply with what there is.
+    Stopped,
+    /// It could wait no longer.
+    Late,
+    /// It wants nothing.
+    Cancelled,
+}
+
+impl Flight {
+    /// A flight with its first view, which has number 0.
+    pub(crate) fn new(deadline: Instant, attention: Arc<AtomicBool>) -> Arc<Self> {
+        Self::with(Vec::new(), None, deadline, attention)
+    }
+
+    /// A flight that has landed: its events are replayed to its one view.
+    pub(crate) fn recorded(events: Vec<Event>) -> Arc<Self> {
+        Self::with(events, Some(Ok(())), far_away(), Arc::default())
+    }
+
+    fn with(
+        events: Vec<Event>,
+        end: Option<Result<()>>,
+        deadline: Instant,
+        attention: Arc<AtomicBool>,
+    ) -> Arc<Self> {
+        let views = vec![View::new(deadline, false)];
+        Arc::new(Self {
+            log: Mutex::new(Log { events, end, views, departure: Departure::None }),
+            changed: Condvar::new(),
+            interrupt: AtomicBool::new(false),
+            attention,
+            earliest: AtomicU64::new(to_ticks(deadline)),
+            pid: std::process::id(),
+        })
+    }
+
+    /// Another view, from the first event on; none when the flight has been given up or has failed.
+    pub(crate) fn join(&self, deadline: Instant) -> Option<usize> {
+        let mut log = self.lock();
+        if log.departure != Departure::None || matches!(log.end, Some(Err(_))) {
+            return None;
+        }
+        log.views.push(View::new(deadline, true));
+        self.earliest.fetch_min(to_ticks(deadline), Ordering::AcqRel);
+        Some(log.views.len() - 1)
+    }
+
+    pub(crate) fn push(&self, event: Event) {
+        self.change(|log| log.events.push(event));
+    }
+
+    /// The last event and the end, at one moment: whoever has read the one sees the other.
+    pub(crate) fn land(&self, done: Event) {
+        self.change(|log| {
+            if log.end.is_none() {
+                log.events.push(done);
+                log.end = Some(Ok(()));
+            }
+        });
+    }
+
+    /// Breaks the flight off, unless it has ended.
+    pub(crate) fn fail(&self, error: Error) {
+        self.change(|log| {
+            log.end.get_or_insert(Err(error));
+        });
+    }
+
+    /// Ends the views that are late or stopped, each with the `partial` reply for its reason; a late one with an error when
+    /// nothing was written yet. When no other would be left the flight is given up instead, and ends for all of them.
+    pub(crate) fn prune(&self, now: Instant, partial: impl Fn(FinishReason) -> Reply) {
+        if self.earliest.load(Ordering::Acquire) > to_ticks(now) {
+            return;
+        }
+        let mut log = self.lock();
+        if log.end.is_some() || log.departure != Departure::None {
+            return;
+        }
+        if !log.views.iter().any(|view| view.is_wanted() && view.deadline > now) {
+            self.give_up(&mut log, Departure::Late);
+            return;
+        }
+        let count = log.events.len();
+        let written = log.events.iter().any(|event| matches!(event, Event::Chunk { .. }));
+        let mut wakers = Vec::new();
+        for view in log.views.iter_mut().filter(|view| !view.closed && view.ending.is_none()) {
+            let reply = if view.stopping {
+                Ok(partial(FinishReason::Cancelled))
+            } else if view.deadline > now {
+                continue;
+            } else if written {
+                Ok(partial(FinishReason::Deadline))
+            } else {
+                Err(late(view.deadline - view.since))
+            };
+            let ending = reply.map(|reply| Box::new(Event::Done(view.freshened(reply))));
+            view.ending = Some((count, ending));
+            wakers.extend(view.waker.take());
+        }
+        let next = log.views.iter().filter(|view| view.is_wanted()).map(|view| view.deadline).min();
+        self.earliest.store(next.map_or(u64::MAX, to_ticks), Ordering::Release);
+        drop(log);
+        self.wake(wakers);
+    }
+
+    /// The earliest deadline of a view.
+    pub(crate) fn next_deadline(&self) -> Instant {
+        from_ticks(self.earliest.load(Ordering::Acquire))
+    }
+
+    /// Read by layers while they compute for this flight alone.
+    pub(crate) fn interrupt(&self) -> &AtomicBool {
+        &self.interrupt
+    }
+
+    pub(crate) fn departure(&self) -> Departure {
+        if self.interrupt.load(Ordering::Acquire) { self.lock().departure } else { Departure::None }
+    }
+
+    /// The events so far.
+    pub(crate) fn events(&self) -> Vec<Event> {
+        self.lock().events.clone()
+    }
+
+    /// Whether this process may touch the log.
+    pub(crate) fn check_process(&self) -> Result<()> {
+        crate::error::check_process(self.pid)
+    }
+
+    /// The next thing that a view is to read, if it is there.
+    pub(crate) fn read(&self, view: usize, waker: &Waker) -> Poll<Option<Result<Event>>> {
+        let mut log = self.lock();
+        let taken = log.take(view);
+        if taken.is_pending() {
+            log.views[view].waker = Some(waker.clone());
+        }
+        taken
+    }
+
+    /// Waits for the next thing that a view is to read.
+    pub(crate) fn wait(&self, view: usize, until: Option<Instant>) -> Poll<Option<Result<Event>>> {
+        let mut log = self.lock();
+        loop {
+            let taken = log.take(view);
+            if taken.is_ready() {
+                return taken;
+            }
+            let left = until.map_or(LONGEST_WAIT, |until| until.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return Poll::Pending;
+            }
+            log = self.changed.wait_timeout(log, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// The subscriber is gone.
+    pub(crate) fn leave(&self, view: usize) {
+        let mut log = self.lock();
+        log.views[view].closed = true;
+        log.views[view].waker = None;
+        self.give_up_if_unwanted(&mut log);
+    }
+
+    /// The subscriber wants the error `cancelled`, and nothing after it.
+    pub(crate) fn cancel(&self, view: usize) {
+        let mut log = self.lock();
+        let subscriber = &mut log.views[view];
+        if subscriber.closed {
+            return;
+        }
+        subscriber.ending = Some((subscriber.cursor, Err(Error::cancelled())));
+        let waker = subscriber.waker.take();
+        self.give_up_if_unwanted(&mut log);
+        drop(log);
+        self.wake(waker);
+    }
+
+    /// The subscriber wants a reply with what there is.
+    pub(crate) fn stop(&self, view: usize) {
+        let mut log = self.lock();
+        if log.end.is_some() {
+            return;
+        }
+        log.views[view].stopping = true;
+        if log.views.iter().any(View::is_wanted) {
+            self.earliest.store(0, Ordering::Release);
+            self.attention.store(true, Ordering::Release);
+        } else {
+            self.give_up(&mut log, Departure::Stopped);
+        }
+    }
+
+    /// Whether a view has something left to read.
+    pub(crate) fn is_open(&self, view: usize) -> bool {
+        let log = self.lock();
+        let view = &log.views[view];
+        // Whoever has read the last event need not ask for the nothing after it.
+        let at_end = log.end.is_some() && view.cursor == log.events.len();
+        !(view.closed || at_end)
+    }
+
+    /// The events that a view has read.
+    pub(crate) fn read_by(&self, view: usize) -> Vec<Event> {
+        let log = self.lock();
+        log.events[..log.views[view].cursor].to_vec()
+    }
+
+    fn give_up_if_unwanted(&self, log: &mut Log) {
+        if log.end.is_none() && !log.views.iter().any(View::is_wanted) {
+            self.give_up(log, Departure::Cancelled);
+        }
+    }
+
+    fn give_up(&self, log: &mut Log, departure: Departure) {
+        log.departure = departure;
+        self.interrupt.store(true, Ordering::Release);
+        self.attention.store(true, Ordering::Release);
+    }
+
+    fn change(&self, edit: impl FnOnce(&mut Log)) {
+        let wakers: Vec<Waker> = {
+            let mut log = self.lock();
+            edit(&mut log);
+            log.views.iter_mut().filter_map(|view| view.waker.take()).collect()
+        };
+        self.wake(wakers);
+    }
+
+    /// Foreign code: called without the lock.
+    fn wake(&self, wakers: impl IntoIterator<Item = Waker>) {
+        self.changed.notify_all();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Log {
+    fn take(&mut self, view: usize) -> Poll<Option<Result<Event>>> {
+        let Self { events, end, views, .. } = self;
+        let view = &mut views[view];
+        if view.closed {
+            return Poll::Ready(None);
+        }
+        let readable = view.ending.as_ref().map_or(events.len(), |(count, _)| *count);
+        if view.cursor < readable {
+            let event = view.own(&events[view.cursor]);
+            view.cursor += 1;
+            return Poll::Ready(Some(Ok(event)));
+        }
+        if let Some((_, ending)) = view.ending.take() {
+            view.closed = true;
+            return Poll::Ready(Some(ending.map(|event| *event)));
+        }
+        match end {
+            None => Poll::Pending,
+            Some(result) => {
+                view.closed = true;
+                Poll::Ready(result.clone().err().map(Err))
+            }
+        }
+    }
+}
+
+impl View {
+    fn new(deadline: Instant, joined: bool) -> Self {
+        let since = Instant::now();
+        Self { cursor: 0, since, deadline, joined, stopping: false, ending: None, closed: false, waker: None }
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.closed && !self.stopping && self.ending.is_none()
+    }
+
+    /// An event as this subscriber sees it.
+    fn own(&self, event: &Event) -> Event {
+        match event {
+            Event::Done(reply) => Event::Done(self.freshened(reply.clone())),
+            other => other.clone(),
+        }
+    }
+
+    fn freshened(&self, mut reply: Reply) -> Reply {
+        if self.joined {
+            freshen(&mut reply, CacheOutcome::Joined, self.since);
+        }
+        reply
+    }
+}
+
+/// A deadline that passed before there was anything to show.
+pub(crate) fn late(allowed: Duration) -> Error {
+    let what = format!("the deadline of {} ms passed before the first token", allowed.as_millis());
+    Error::new(ErrorKind::DeadlineExceeded, what)
+}
+
+/// Microseconds since the first flight of the process.
+fn to_ticks(moment: Instant) -> u64 {
+    moment.saturating_duration_since(*FIRST).as_micros() as u64
+}
+
+fn from_ticks(ticks: u64) -> Instant {
+    FIRST.checked_add(Duration::from_micros(ticks)).unwrap_or_else(far_away)
+}
+
+fn far_away() -> Instant {
+    Instant::now() + LONGEST_WAIT
+}
+
+static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// `Condvar` cannot wait for the longest `Duration`.
+const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
