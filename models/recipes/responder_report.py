@@ -1,14 +1,16 @@
 """Validation figures and reference activations of the responder, with the weights as written."""
 
+import json
 import re
 
 import torch
 from torch.nn import functional as F
 
 from common import RECIPES, write_json
+from contrast import candidate_losses, place
 from decoder import greedy
+from responder_data import HELPFUL, entity_line
 
-HELPFUL = "You are a helpful assistant."
 FIRST = "Hello, I need help with my account"
 ANALYSED = f"{HELPFUL}\nintent: help_request\nsentiment: neutral\nentities: account=account"
 REFERENCES = {
@@ -21,14 +23,29 @@ REFERENCES = {
         ("user", "Where is order 4711?"),
     ],
 }
-SAMPLES = [
-    (FIRST, None, None), (FIRST, "help_request", "neutral"), ("hi there", "greeting", "neutral"), ("Where is order 4711?", "track_order", "neutral"),
-    ("Where is order 4711?", None, None), ("I want my money back!", "get_refund", "negative"), ("cancel my subscription to the newsletter", "newsletter_subscription", "neutral"),
-    ("thank you so much", "thank_you", "positive"), ("I want to talk to a human", "contact_human_agent", "neutral"), ("I forgot my password", "recover_password", "neutral"),
-    ("who won the world cup in 1998", "out_of_scope", "neutral"), ("What will the weather be like tomorrow?", "weather", "neutral"),
-    ("Tell me about black holes", None, None), ("My laptop is very slow", None, None), ("Please cancel order 90210", "cancel_order", "neutral"),
-    ("You charged me twice, this is a joke!", "payment_issue", "negative"), ("are you human?", "are_you_a_bot", "neutral"), ("bye", None, None),
-    ("Write a poem about the sea", None, None), ("Hello Hello Hello", None, None),
+# Conversations for the card: the customer's turns, each with the intent and sentiment of its analysis, or None for none.
+ACCOUNT = (FIRST, "help_request", "neutral")
+CONVERSATIONS = [
+    [(FIRST, None, None)],
+    [ACCOUNT, ("I forgot my password", "recover_password", "neutral"), ("I did not get the email", "recover_password", "negative"), ("thanks!", "thank_you", "positive")],
+    [("hi there", "greeting", "neutral"), ("Where is order 4711?", "track_order", "neutral"), ("It's late", "track_order", "negative")],
+    [("Where is order 4711?", None, None), ("How long does that take?", None, None)],
+    [("I want my money back!", "get_refund", "negative"), ("The item is damaged", "get_refund", "negative")],
+    [("cancel my subscription to the newsletter", "newsletter_subscription", "neutral")],
+    [("I want to talk to a human", "contact_human_agent", "neutral")],
+    [("I need help with cancelling order 90210", "cancel_order", "neutral"), ("Will I get my money back?", "get_refund", "neutral"), ("thank you so much", "thank_you", "positive")],
+    [("how can I switch to the Pro account?", "switch_account", "neutral")],
+    [("You charged me twice, this is a joke!", "payment_issue", "negative")],
+    [("I'd like to order two chairs", "place_order", "neutral"), ("Which ways to pay do you accept?", "check_payment_methods", "neutral")],
+    [("can I get the invoice from last month?", "get_invoice", "neutral"), ("I don't know the number.", "get_invoice", "neutral")],
+    [("how long does delivery to Berlin take", "delivery_period", "neutral"), ("Can it be faster?", "delivery_options", "neutral")],
+    [("I moved, please change my shipping address", "change_shipping_address", "neutral")],
+    [("who won the world cup in 1998", "out_of_scope", "neutral")],
+    [("What will the weather be like tomorrow?", "weather", "neutral"), ("ok, then help me with my bill", "check_invoice", "neutral")],
+    [("are you human?", "are_you_a_bot", "neutral"), ("tell me a joke", "tell_joke", "neutral"), ("bye", "goodbye", "neutral")],
+    [("My laptop is very slow", None, None)],
+    [("Tell me about your favourite movie", None, None), ("I liked the actors most", None, None)],
+    [("I would like to book a table for two tonight", None, None)],
 ]  # fmt: skip
 
 
@@ -49,8 +66,32 @@ def prompt_ids(tokenizer, messages):
     return ids + [tokenizer.token_to_id("<|assistant|>")]
 
 
+def candidates_of(rows, category):
+    """For each validation row: its own answer and those of nine other rows of its category, spread evenly over the category's rows."""
+    groups = {}
+    for row in rows:
+        groups.setdefault(category[row[2]], []).append(row)
+    for group in groups.values():
+        for i, row in enumerate(group):
+            yield row, [row[1]] + [group[(i + 1 + j * (len(group) - 1) // 9) % len(group)][1] for j in range(9)]
+
+
 @torch.no_grad()
-def validation_figures(model, data, tokenizer, generated=96, limit=128):
+def true_answers_first(model, data, tokenizer, with_analysis, every=1):
+    """The share of validation questions whose own answer has the lowest loss a token among ten of its category."""
+    chosen = list(candidates_of(data.validation, data.category))[::every]
+    first = 0
+    for (question, _, intent), answers in chosen:
+        system = [("system", f"{HELPFUL}\nintent: {intent}\nsentiment: neutral")] * with_analysis
+        prompt = prompt_ids(tokenizer, messages_of(system + [("user", question)]))
+        ids = [tokenizer.encode(answer).ids + [tokenizer.token_to_id("<|end|>")] for answer in answers]
+        losses = candidate_losses(model, place([prompt], [ids]))[0]
+        first += int(losses[0] < losses[1:].min())
+    return first / len(chosen)
+
+
+@torch.no_grad()
+def validation_figures(model, data, tokenizer, generated=48, limit=128):
     """Loss on Bitext's held-out answers, and what greedy answers to a part of its questions look like."""
     end = tokenizer.token_to_id("<|end|>")
     total, count = 0.0, 0
@@ -72,23 +113,49 @@ def validation_figures(model, data, tokenizer, generated=96, limit=128):
             "ended_by_themselves": round(sum(ended) / len(ended), 4),
             "mean_words": round(sum(len(o.split()) for o in outputs) / len(outputs), 1),
             "with_placeholder": sum("{{" in o for o in outputs),
-            "looping": sum(is_looping(o) for o in outputs),
+            "repeated_4_grams": round(repeated_share([ids for ids, _ in results]), 4),
             "with_a_long_number": sum(bool(re.search(r"\d{3}", o)) for o in outputs),
         }
     for name, part in figures.items():
         print(name, part)
-    for text, intent, sentiment in SAMPLES:
-        chat = [("system", f"{HELPFUL}\nintent: {intent}\nsentiment: {sentiment}")] * bool(intent) + [("user", text)]
-        ids, done = greedy(model, prompt_ids(tokenizer, messages_of(chat)), end, limit)
-        print(f"{text!r} [{intent}] -> {tokenizer.decode(ids)!r}{'' if done else ' (cut)'}")
+    converse(model, tokenizer, limit)
     return figures
 
 
-def is_looping(text):
-    """Whether some four words come three times."""
-    words = text.split()
-    fours = [tuple(words[i : i + 4]) for i in range(len(words) - 3)]
-    return any(fours.count(f) >= 3 for f in set(fours))
+def repeated_share(answers):
+    """The share of runs of four tokens that came before in the same answer, over all answers."""
+    runs = [[tuple(ids[i : i + 4]) for i in range(len(ids) - 3)] for ids in answers]
+    total = sum(map(len, runs))
+    return (total - sum(len(set(part)) for part in runs)) / max(1, total)
+
+
+def converse(model, tokenizer, limit):
+    """Print the conversations of the card: each answer is greedy, with all turns so far before it."""
+    end = tokenizer.token_to_id("<|end|>")
+    for turns in CONVERSATIONS:
+        history, previous = [], None
+        for text, intent, sentiment in turns:
+            history.append(("user", text))
+            system = f"{HELPFUL}\nintent: {intent}\nsentiment: {sentiment}"
+            found = entity_line(text)
+            system += f"\nentities: {found}" if found else ""
+            system += f"\nprevious_intent: {previous}" if previous else ""
+            chat = [("system", system)] * bool(intent) + history
+            ids, done = greedy(model, prompt_ids(tokenizer, messages_of(chat)), end, limit)
+            history.append(("assistant", tokenizer.decode(ids)))
+            print(f"{text} [{intent}]\n    {history[-1][1]!r}{'' if done else ' (cut)'}")
+            previous = intent
+        print()
+
+
+def write_evaluation(data):
+    """The prepared validation rows, as `antiphon eval --task responses` reads them."""
+    path = RECIPES.parent / "evaluation" / "responses.jsonl"
+    with path.open("w", encoding="utf-8") as out:
+        for question, answer, intent in data.validation:
+            messages = messages_of([("user", question), ("assistant", answer)])
+            record = {"messages": messages, "category": data.category[intent], "intent": intent}
+            out.write(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
 @torch.no_grad()
