@@ -5,6 +5,7 @@
 
 mod analysis;
 mod cancel;
+mod cards;
 mod config;
 mod control;
 mod conversation;
