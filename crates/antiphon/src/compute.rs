@@ -79,7 +79,10 @@ impl Compute {
         self.quick();
         self.admit();
         for index in 0..self.schedulers.len() {
-            let ended = self.schedulers[index].step(&mut self.pool, &mut self.arena);
+            let (sequences, ended) = self.schedulers[index].step(&mut self.pool, &mut self.arena);
+            if sequences > 0 {
+                self.shared.metrics.note_step(sequences);
+            }
             self.settle(ended);
         }
         self.shared.queue.report(self.running(), None);
@@ -222,6 +225,8 @@ impl Compute {
                     let fingerprints = self.shared.fingerprints(sequence.job.responder);
                     let model = sequence.job.responder.map_or("", |index| self.name_of(index));
                     let outcome = sequence.outcome(finish_reason, model);
+                    let (queue, first_token) = sequence.job.times.waits();
+                    self.shared.metrics.note_answer(queue, first_token, outcome.usage);
                     sequence.job.finish(outcome, &fingerprints, &self.shared.cache);
                 }
                 Err(error) => {

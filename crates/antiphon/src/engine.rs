@@ -10,7 +10,7 @@ use antiphon_kernels::{Isa, Pool, available_threads};
 
 use crate::analyst::Prepared;
 use crate::batcher::quota::Quota;
-use crate::batcher::{Closing, Queue};
+use crate::batcher::{Closing, Place, Queue};
 use crate::cache::{Cache, Found, Key, ResponseCache};
 use crate::compute::{Compute, Quick};
 use crate::config::EngineConfig;
@@ -18,7 +18,7 @@ use crate::conversation::{Conversation, ConversationConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::flight::Flight;
 use crate::job::{Ask, Job, Terms, replay};
-use crate::observe::{Diagnosis, Health};
+use crate::observe::{Diagnosis, Endpoint, Health, Meter, Metrics};
 use crate::options::{CacheMode, RequestOptions};
 use crate::registry::{Loaded, ModelInfo};
 use crate::reply::{Analysis, Event, Reply};
@@ -81,6 +81,7 @@ impl Engine {
             kv_bytes: schedulers.iter().map(|scheduler| scheduler.kv_bytes()).sum(),
             scratch_bytes: AtomicUsize::new(0),
             errors: AtomicU64::new(0),
+            metrics: Arc::new(Metrics::new()),
             opened: Instant::now(),
             quota: config.quota.map(Quota::new),
             pid: std::process::id(),
@@ -99,7 +100,7 @@ impl Engine {
     /// # Errors
     /// [`ErrorKind::InvalidText`] for a text with nothing in it, [`ErrorKind::InputTooLong`] for one above the limit.
     pub fn analyze(&self, text: &str) -> impl Future<Output = Result<Analysis>> + Send + use<> {
-        let ticket = self.submit_texts(&[text], Quick::Analyze);
+        let ticket = self.submit_texts(Endpoint::Analyze, &[text], Quick::Analyze);
         async move { ticket.await.and_then(only) }
     }
 
@@ -108,7 +109,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::analyze`].
     pub fn analyze_blocking(&self, text: &str) -> Result<Analysis> {
-        self.submit_texts(&[text], Quick::Analyze).wait().and_then(only)
+        self.submit_texts(Endpoint::Analyze, &[text], Quick::Analyze).wait().and_then(only)
     }
 
     /// What texts mean, in as few passes as they fit in. One bad text fails the call, which names its index.
@@ -116,7 +117,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::analyze`].
     pub fn analyze_batch<T: AsRef<str>>(&self, texts: &[T]) -> Ticket<Vec<Analysis>> {
-        self.submit_texts(texts, Quick::Analyze)
+        self.submit_texts(Endpoint::Analyze, texts, Quick::Analyze)
     }
 
     /// Blocking twin of [`Engine::analyze_batch`].
@@ -132,7 +133,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::analyze`].
     pub fn embed<T: AsRef<str>>(&self, texts: &[T]) -> Ticket<Vec<Vec<f32>>> {
-        self.submit_texts(texts, Quick::Embed)
+        self.submit_texts(Endpoint::Embed, texts, Quick::Embed)
     }
 
     /// Blocking twin of [`Engine::embed`].
@@ -203,16 +204,18 @@ impl Engine {
     /// # Errors
     /// As [`Engine::process`]; what goes wrong later is the stream's last event.
     pub fn stream(&self, request: Request) -> Result<ReplyStream> {
-        self.check_process()?;
-        let shared = &self.0.shared;
-        request.validate(&shared.limits())?;
-        let responder = shared.choose(&request.options)?;
-        let analyst = shared.analyst()?;
-        shared.charge(&request.tenant_id, request.user_id.as_deref())?;
-        let key = shared.key(&request.options, |models| Key::process(&request, models), responder);
-        self.fly(self.terms(&request.options), responder, key, || {
-            let message = analyst.prepare(request.message.clone())?;
-            Ok(Ask::Process(Box::new(request), message))
+        self.metered(Endpoint::Process, || {
+            self.check_process()?;
+            let shared = &self.0.shared;
+            request.validate(&shared.limits())?;
+            let responder = shared.choose(&request.options)?;
+            let analyst = shared.analyst()?;
+            shared.charge(&request.tenant_id, request.user_id.as_deref())?;
+            let key = shared.key(&request.options, |models| Key::process(&request, models), responder);
+            self.fly(self.terms(&request.options), responder, key, || {
+                let message = analyst.prepare(request.message.clone())?;
+                Ok(Ask::Process(Box::new(request), message))
+            })
         })
     }
 
@@ -250,19 +253,19 @@ impl Engine {
     /// # Errors
     /// As [`Engine::generate`].
     pub fn generate_stream(&self, request: Generate) -> Result<ReplyStream> {
-        self.check_process()?;
-        let shared = &self.0.shared;
-        request.validate(&shared.limits())?;
-        let responder = shared.choose(&request.options)?;
-        if responder.is_none() {
-            return Err(Error::new(
-                ErrorKind::BackendUnavailable,
-                "no responder is configured, expected one",
-            ));
-        }
-        shared.charge(&request.tenant_id, request.user_id.as_deref())?;
-        let key = shared.key(&request.options, |models| Key::generate(&request, models), responder);
-        self.fly(self.terms(&request.options), responder, key, || Ok(Ask::Generate(Box::new(request))))
+        self.metered(Endpoint::Generate, || {
+            self.check_process()?;
+            let shared = &self.0.shared;
+            request.validate(&shared.limits())?;
+            let responder = shared.choose(&request.options)?;
+            if responder.is_none() {
+                let what = "no responder is configured, expected one";
+                return Err(Error::new(ErrorKind::BackendUnavailable, what));
+            }
+            shared.charge(&request.tenant_id, request.user_id.as_deref())?;
+            let key = shared.key(&request.options, |models| Key::generate(&request, models), responder);
+            self.fly(self.terms(&request.options), responder, key, || Ok(Ask::Generate(Box::new(request))))
+        })
     }
 
     /// Continues chat turns, calling `consumer` on this thread with every event, as [`Engine::on_event`].
@@ -311,6 +314,20 @@ impl Engine {
         Health::of(self)
     }
 
+    /// What the engine counted and what it holds, as the text that Prometheus reads.
+    ///
+    /// ```
+    /// # use antiphon::{Engine, EngineConfig};
+    /// let engine = Engine::open(EngineConfig::default())?;
+    /// engine.analyze_blocking("Where is order 4711?")?;
+    /// let text = engine.metrics_text();
+    /// assert!(text.contains(r#"ai_requests_total{endpoint="analyze",status="success"} 1"#));
+    /// # Ok::<(), antiphon::Error>(())
+    /// ```
+    pub fn metrics_text(&self) -> String {
+        self.0.shared.metrics.text(&self.0.shared)
+    }
+
     /// Whether the engine takes requests.
     pub fn ready(&self) -> bool {
         self.check_process().is_ok() && self.0.shared.queue.closing().is_none()
@@ -354,7 +371,7 @@ impl Engine {
 
     /// As [`Engine::analyze_batch`], with every label in the rankings of the intents.
     pub(crate) fn rank<T: AsRef<str>>(&self, texts: &[T]) -> Ticket<Vec<Analysis>> {
-        self.submit_texts(texts, Quick::Rank)
+        self.submit_texts(Endpoint::Analyze, texts, Quick::Rank)
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -363,6 +380,7 @@ impl Engine {
 
     fn submit_texts<T: AsRef<str>, R>(
         &self,
+        endpoint: Endpoint,
         texts: &[T],
         quick: impl FnOnce(Vec<Prepared>, crate::ticket::Answer<Vec<R>>) -> Quick,
     ) -> Ticket<Vec<R>> {
@@ -379,11 +397,25 @@ impl Engine {
             };
             texts.iter().enumerate().map(prepare).collect::<Result<Vec<_>>>()
         };
+        let meter = Meter::start(&self.0.shared.metrics, endpoint);
         let (ticket, answer) = ticket();
-        match prepared().and_then(|texts| self.0.shared.queue.submit_quick(quick(texts, answer))) {
+        let ticket = match prepared().and_then(|texts| self.0.shared.queue.submit_quick(quick(texts, answer)))
+        {
             Ok(()) => ticket,
             Err(error) => Ticket::ready(Err(error)),
-        }
+        };
+        ticket.metered(meter)
+    }
+
+    /// A stream that is counted, or the error that it never was.
+    fn metered(
+        &self,
+        endpoint: Endpoint,
+        stream: impl FnOnce() -> Result<ReplyStream>,
+    ) -> Result<ReplyStream> {
+        let mut meter = Meter::start(&self.0.shared.metrics, endpoint);
+        let stream = meter.check(stream())?;
+        Ok(stream.metered(meter))
     }
 
     /// What a request may take, with the engine's own limit.
@@ -422,8 +454,10 @@ impl Engine {
         }
         // From here on others may have joined: whatever goes wrong is told to them, too.
         let submitted = ask().and_then(|ask| {
-            let job = Job::new(ask, Arc::clone(&flight), responder, key, terms.allowed);
-            shared.queue.submit(job, Job::place)
+            let (tenant, tokens) = (ask.tenant().into(), ask.estimated_tokens());
+            let place = Place { tenant, priority: terms.priority, tokens, deadline };
+            let job = || Job::new(ask, Arc::clone(&flight), responder, key, terms.allowed);
+            shared.queue.submit(place, job)
         });
         match submitted {
             Ok(()) => stream(flight, 0),

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::analyst::Prepared;
-use crate::batcher::Place;
 use crate::cache::{Cache, Key};
 use crate::error::{Error, ErrorKind, Result};
 use crate::flight::{Flight, late};
@@ -86,36 +85,8 @@ impl Job {
         self.ask.options()
     }
 
-    /// About how many tokens the request needs, for the bound of the queue: four bytes a token is usual in English.
-    fn estimated_tokens(&self) -> usize {
-        let bytes = match &self.ask {
-            Ask::Process(request, _) => {
-                request.message.len()
-                    + request.history.iter().map(|message| message.content.len()).sum::<usize>()
-            }
-            Ask::Generate(request) => {
-                request.messages.iter().map(|message| message.content.len()).sum::<usize>()
-                    + request.prompt.as_ref().map_or(0, String::len)
-            }
-        };
-        bytes / 4 + self.options().max_tokens
-    }
-
     pub(crate) fn tenant(&self) -> &str {
-        match &self.ask {
-            Ask::Process(request, _) => &request.tenant_id,
-            Ask::Generate(request) => &request.tenant_id,
-        }
-    }
-
-    /// Where it stands in the queue.
-    pub(crate) fn place(&self) -> Place<'_> {
-        Place {
-            tenant: self.tenant(),
-            priority: self.options().priority,
-            tokens: self.estimated_tokens(),
-            deadline: self.times.submitted + self.allowed,
-        }
+        self.ask.tenant()
     }
 
     /// Ends the flight with an error.
@@ -202,6 +173,28 @@ impl Outcome {
 }
 
 impl Ask {
+    pub(crate) fn tenant(&self) -> &str {
+        match self {
+            Self::Process(request, _) => &request.tenant_id,
+            Self::Generate(request) => &request.tenant_id,
+        }
+    }
+
+    /// About how many tokens the request needs, for the bound of the queue: four bytes a token is usual in English.
+    pub(crate) fn estimated_tokens(&self) -> usize {
+        let bytes = match self {
+            Self::Process(request, _) => {
+                request.message.len()
+                    + request.history.iter().map(|message| message.content.len()).sum::<usize>()
+            }
+            Self::Generate(request) => {
+                request.messages.iter().map(|message| message.content.len()).sum::<usize>()
+                    + request.prompt.as_ref().map_or(0, String::len)
+            }
+        };
+        bytes / 4 + self.options().max_tokens
+    }
+
     pub(crate) fn options(&self) -> &RequestOptions {
         match self {
             Self::Process(request, _) => &request.options,
@@ -211,6 +204,12 @@ impl Ask {
 }
 
 impl Times {
+    /// From submission to a place in the batch, and to the first token.
+    pub(crate) fn waits(&self) -> (Duration, Option<Duration>) {
+        let since = |moment: Instant| moment.saturating_duration_since(self.submitted);
+        (self.admitted.map_or(Duration::ZERO, since), self.first_token.map(since))
+    }
+
     /// How long it has had a place.
     pub(crate) fn service(&self) -> Duration {
         self.admitted.unwrap_or(self.submitted).elapsed()

@@ -15,6 +15,7 @@ use crate::compute::Quick;
 use crate::config::EngineConfig;
 use crate::error::{Error, ErrorKind, Result, check_process};
 use crate::job::Job;
+use crate::observe::Metrics;
 use crate::options::{CacheMode, RequestOptions};
 use crate::registry::ModelInfo;
 use crate::request::Limits;
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) kv_bytes: usize,
     pub(crate) scratch_bytes: AtomicUsize,
     pub(crate) errors: AtomicU64,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) opened: Instant,
     pub(crate) quota: Option<Quota>,
     /// The process that opened the engine; its threads are not in any other.

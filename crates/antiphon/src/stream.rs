@@ -9,6 +9,7 @@ use futures_core::Stream;
 
 use crate::error::{Error, Result};
 use crate::flight::Flight;
+use crate::observe::Meter;
 use crate::reply::{Event, Reply};
 
 /// An answer as it comes. Dropping it cancels the work.
@@ -21,6 +22,7 @@ pub struct ReplyStream {
     _engine: KeepAlive,
     flight: Arc<Flight>,
     view: usize,
+    meter: Option<Meter>,
 }
 
 /// A stream keeps its engine open; it asks nothing else of it.
@@ -36,7 +38,13 @@ pub struct Canceller {
 impl ReplyStream {
     /// The reader of a view, which exists already: a flight without one is given up.
     pub(crate) fn new(engine: KeepAlive, flight: Arc<Flight>, view: usize) -> Self {
-        Self { _engine: engine, flight, view }
+        Self { _engine: engine, flight, view, meter: None }
+    }
+
+    /// The same, counted when it ends.
+    pub(crate) fn metered(mut self, meter: Meter) -> Self {
+        self.meter = Some(meter);
+        self
     }
 
     /// A handle that cancels this stream from any thread.
@@ -84,14 +92,31 @@ impl ReplyStream {
 
     fn wait(&mut self, until: Option<Instant>) -> Poll<Option<Result<Event>>> {
         match self.flight.check_process() {
-            Ok(()) => self.flight.wait(self.view, until),
+            Ok(()) => {
+                let item = self.flight.wait(self.view, until);
+                self.counted(item)
+            }
             Err(error) => Poll::Ready(Some(Err(error))),
         }
     }
 
+    fn counted(&mut self, item: Poll<Option<Result<Event>>>) -> Poll<Option<Result<Event>>> {
+        if let Some(meter) = &mut self.meter {
+            match &item {
+                Poll::Ready(Some(Ok(Event::Done(reply)))) => meter.finish(reply.finish_reason()),
+                Poll::Ready(Some(Err(error))) => meter.fail(error),
+                _ => {}
+            }
+        }
+        item
+    }
+
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Event>>> {
         match self.flight.check_process() {
-            Ok(()) => self.flight.read(self.view, context.waker()),
+            Ok(()) => {
+                let item = self.flight.read(self.view, context.waker());
+                self.counted(item)
+            }
             Err(error) => Poll::Ready(Some(Err(error))),
         }
     }

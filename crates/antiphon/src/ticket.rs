@@ -6,10 +6,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use crate::error::{Error, Result, check_process};
+use crate::observe::Meter;
 
 /// The receiving side. Dropping it tells the compute thread that nobody waits.
 #[must_use = "dropping a ticket cancels its work"]
-pub struct Ticket<T>(Arc<Shared<T>>);
+pub struct Ticket<T> {
+    shared: Arc<Shared<T>>,
+    meter: Option<Meter>,
+}
 
 /// The sending side. Dropping it unanswered gives the error `closed`.
 pub(crate) struct Answer<T>(Arc<Shared<T>>);
@@ -31,7 +35,7 @@ struct Slot<T> {
 pub(crate) fn ticket<T>() -> (Ticket<T>, Answer<T>) {
     let slot = Mutex::new(Slot { value: None, waker: None, pid: std::process::id() });
     let shared = Arc::new(Shared { slot, filled: Condvar::new(), abandoned: AtomicBool::new(false) });
-    (Ticket(Arc::clone(&shared)), Answer(shared))
+    (Ticket { shared: Arc::clone(&shared), meter: None }, Answer(shared))
 }
 
 impl<T> Ticket<T> {
@@ -42,29 +46,47 @@ impl<T> Ticket<T> {
         ticket
     }
 
+    /// The same, counted when it ends.
+    pub(crate) fn metered(mut self, meter: Meter) -> Self {
+        self.meter = Some(meter);
+        self
+    }
+
     /// Waits for the value on this thread.
     ///
     /// # Errors
     /// Whatever the work ended with.
-    pub fn wait(self) -> Result<T> {
-        let mut slot = self.0.lock();
+    pub fn wait(mut self) -> Result<T> {
+        let shared = Arc::clone(&self.shared);
+        let mut slot = shared.lock();
         loop {
             if let Some(value) = slot.value.take() {
-                return value;
+                return self.counted(value);
             }
             check_process(slot.pid)?;
-            slot = self.0.filled.wait(slot).unwrap_or_else(PoisonError::into_inner);
+            slot = shared.filled.wait(slot).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    fn counted(&mut self, value: Result<T>) -> Result<T> {
+        if let Some(meter) = &mut self.meter {
+            match &value {
+                Ok(_) => meter.succeed(),
+                Err(error) => meter.fail(error),
+            }
+        }
+        value
     }
 }
 
 impl<T> Future for Ticket<T> {
     type Output = Result<T>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut slot = self.0.lock();
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let shared = Arc::clone(&self.shared);
+        let mut slot = shared.lock();
         match slot.value.take() {
-            Some(value) => Poll::Ready(value),
+            Some(value) => Poll::Ready(self.counted(value)),
             None => {
                 if let Err(error) = check_process(slot.pid) {
                     return Poll::Ready(Err(error));
@@ -78,7 +100,7 @@ impl<T> Future for Ticket<T> {
 
 impl<T> Drop for Ticket<T> {
     fn drop(&mut self) {
-        self.0.abandoned.store(true, Ordering::Release);
+        self.shared.abandoned.store(true, Ordering::Release);
     }
 }
 

@@ -29,13 +29,13 @@ impl<Job> Line<Job> {
         self.len
     }
 
-    pub(super) fn push(&mut self, tenant: &str, waiting: Waiting<Job>) {
+    pub(super) fn push(&mut self, tenant: Box<str>, waiting: Waiting<Job>) {
         self.len += 1;
-        if let Some(line) = self.tenants.get_mut(tenant) {
+        if let Some(line) = self.tenants.get_mut(&tenant) {
             return line.push_back(waiting);
         }
-        self.turns.push_back(tenant.into());
-        self.tenants.insert(tenant.into(), VecDeque::from([waiting]));
+        self.turns.push_back(tenant.clone());
+        self.tenants.insert(tenant, VecDeque::from([waiting]));
     }
 
     /// Since when the next one has waited.
@@ -99,7 +99,7 @@ mod tests {
     fn line(entries: &[(&str, u32)]) -> Line<u32> {
         let mut line = Line::default();
         for &(tenant, job) in entries {
-            line.push(tenant, Waiting { job, tokens: 1, since: Instant::now() });
+            line.push(tenant.into(), Waiting { job, tokens: 1, since: Instant::now() });
         }
         line
     }

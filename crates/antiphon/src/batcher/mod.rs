@@ -41,8 +41,8 @@ struct State<Quick, Job> {
 }
 
 /// Where a request stands in line.
-pub(crate) struct Place<'a> {
-    pub(crate) tenant: &'a str,
+pub(crate) struct Place {
+    pub(crate) tenant: Box<str>,
     pub(crate) priority: Priority,
     /// About how many it will need.
     pub(crate) tokens: usize,
@@ -100,9 +100,9 @@ impl<Quick, Job> Queue<Quick, Job> {
     }
 
     /// Adds a request, unless the queue is full or the request could not begin before its deadline.
-    pub(crate) fn submit(&self, job: Job, place: impl FnOnce(&Job) -> Place<'_>) -> Result<()> {
+    pub(crate) fn submit(&self, place: Place, job: impl FnOnce() -> Job) -> Result<()> {
         let mut state = self.open()?;
-        let Place { tenant, priority, tokens, deadline } = place(&job);
+        let Place { tenant, priority, tokens, deadline } = place;
         let full = state.waiting >= self.limits.max_queue
             || (state.waiting > 0 && state.waiting_tokens + tokens > self.limits.max_queue_tokens);
         if full {
@@ -116,8 +116,7 @@ impl<Quick, Job> Queue<Quick, Job> {
         state.waiting += 1;
         state.waiting_tokens += tokens;
         state.hasten(deadline);
-        let tenant: Box<str> = tenant.into();
-        state.lines[priority as usize].push(&tenant, Waiting { job, tokens, since });
+        state.lines[priority as usize].push(tenant, Waiting { job: job(), tokens, since });
         drop(state);
         self.changed.notify_one();
         Ok(())
@@ -131,7 +130,7 @@ impl<Quick, Job> Queue<Quick, Job> {
         for line in 0..wanted {
             let raised = state.lines[line].remove(&fits);
             for (tenant, waiting) in raised {
-                state.lines[wanted].push(&tenant, waiting);
+                state.lines[wanted].push(tenant, waiting);
             }
         }
         drop(state);
@@ -324,12 +323,12 @@ mod tests {
         Queue::new(limits)
     }
 
-    fn place(priority: Priority, tokens: usize) -> Place<'static> {
-        Place { tenant: "a", priority, tokens, deadline: Instant::now() + Duration::from_secs(60) }
+    fn place(priority: Priority, tokens: usize) -> Place {
+        Place { tenant: "a".into(), priority, tokens, deadline: Instant::now() + Duration::from_secs(60) }
     }
 
     fn submit(queue: &Queue<(), u32>, job: u32, priority: Priority, tokens: usize) -> Result<()> {
-        queue.submit(job, |_| place(priority, tokens))
+        queue.submit(place(priority, tokens), || job)
     }
 
     #[test]
@@ -383,7 +382,7 @@ mod tests {
         queue.attention.store(true, Ordering::Release);
         assert_eq!(sweep(&queue, |_| true), [1]);
         let soon = Instant::now() + Duration::from_millis(1);
-        queue.submit(2, |_| Place { deadline: soon, ..place(Priority::Normal, 1) }).unwrap();
+        queue.submit(Place { deadline: soon, ..place(Priority::Normal, 1) }, || 2).unwrap();
         std::thread::sleep(Duration::from_millis(2));
         assert_eq!(sweep(&queue, |_| true), [2]);
         assert_eq!(queue.load(), Load::default());
@@ -392,15 +391,15 @@ mod tests {
     #[test]
     fn what_cannot_begin_before_its_deadline_is_refused_at_once() {
         let queue = queue(10, 0);
-        fn soon(_: &u32) -> Place<'_> {
+        fn soon() -> Place {
             Place { deadline: Instant::now() + Duration::from_millis(500), ..place(Priority::Normal, 1) }
         }
         queue.report(BatcherConfig::default().max_concurrent, Some(Duration::from_secs(10)));
-        let error = queue.submit(1, soon).unwrap_err();
+        let error = queue.submit(soon(), || 1).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Overloaded);
         assert_eq!(error.retry_after(), Some(Duration::from_secs(2)), "a fifth of ten seconds");
         queue.report(0, None);
-        queue.submit(1, soon).unwrap();
+        queue.submit(soon(), || 1).unwrap();
     }
 
     #[test]

@@ -1,7 +1,9 @@
-//! How the engine is: health for a load balancer, a diagnosis for a person.
+//! How the engine is: health for a load balancer, metrics for a monitor, a diagnosis for a person.
 
 mod diagnosis;
 mod health;
+mod metrics;
 
 pub use self::diagnosis::{Check, CheckResult, Configuration, Diagnosis};
 pub use self::health::{Health, HealthStatus};
+pub(crate) use self::metrics::{Endpoint, Meter, Metrics};

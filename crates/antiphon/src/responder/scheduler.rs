@@ -84,15 +84,16 @@ impl Scheduler {
         self.remove(reasons)
     }
 
-    /// One step: a token for each sequence that writes, a chunk for the first that reads.
-    pub(crate) fn step(&mut self, pool: &mut Pool, arena: &mut Arena) -> Vec<Ended> {
+    /// One step: a token for each sequence that writes, a chunk for the first that reads. Returns how many took part.
+    pub(crate) fn step(&mut self, pool: &mut Pool, arena: &mut Arena) -> (usize, Vec<Ended>) {
         self.give_blocks();
         let reader = self.live.iter().position(|sequence| sequence.is_active() && sequence.is_reading());
         let writers = self.live.iter().enumerate().filter(|(_, s)| s.is_active() && !s.is_reading());
         let members: Vec<usize> = writers.map(|(index, _)| index).chain(reader).collect();
         if members.is_empty() {
-            return Vec::new();
+            return (0, Vec::new());
         }
+        let sequences = members.len();
         let mut rows: Vec<Row<'_>> = Vec::new();
         let mut spans: Vec<Range<usize>> = Vec::new();
         for &member in &members {
@@ -128,7 +129,7 @@ impl Scheduler {
                 members.into_iter().for_each(|member| ends[member] = Some(Err(error.clone())));
             }
         }
-        self.remove(ends)
+        (sequences, self.remove(ends))
     }
 
     /// Ends everything.

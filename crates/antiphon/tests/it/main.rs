@@ -16,6 +16,7 @@ mod faults;
 mod fork;
 mod generate;
 mod load;
+mod metrics;
 mod process;
 mod reference;
 mod sharing;
