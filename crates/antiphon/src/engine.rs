@@ -291,7 +291,7 @@ impl Engine {
 
     /// The response cache.
     pub fn cache(&self) -> ResponseCache<'_> {
-        ResponseCache(&self.0.shared.cache)
+        ResponseCache(self)
     }
 
     /// The models that are loaded.

@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_has_waited_long_goes_before_higher_priorities() {
+    fn faults_89_a_request_that_has_waited_long_goes_before_higher_priorities() {
         let queue = queue(10, 0);
         submit(&queue, 1, Priority::Low, 1).unwrap();
         submit(&queue, 2, Priority::High, 1).unwrap();
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_refuses_with_the_time_to_come_back() {
+    fn faults_87_a_full_queue_refuses_with_the_time_to_come_back() {
         let queue = queue(2, 0);
         submit(&queue, 1, Priority::Normal, 1).unwrap();
         submit(&queue, 2, Priority::Normal, 1).unwrap();

@@ -15,8 +15,12 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::key::Key;
 use crate::config::CacheConfig;
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
 use crate::flight::Flight;
+use crate::options::{CacheMode, Priority};
 use crate::reply::{Entity, Event, Ranked, Reply};
+use crate::request::Request;
 
 /// The response cache of an engine, as its host sees it.
 ///
@@ -28,23 +32,71 @@ use crate::reply::{Entity, Event, Ranked, Reply};
 /// # Ok::<(), antiphon::Error>(())
 /// ```
 #[derive(Clone, Copy)]
-pub struct ResponseCache<'a>(pub(crate) &'a Cache);
+pub struct ResponseCache<'a>(pub(crate) &'a Engine);
 
 impl ResponseCache<'_> {
     /// What it holds and how it has served.
     pub fn stats(&self) -> CacheStats {
-        self.0.stats()
+        self.cache().stats()
     }
 
     /// Forgets the answers of a tenant, or all.
     pub fn clear(&self, tenant: Option<&str>) {
-        self.0.clear(tenant);
+        self.cache().clear(tenant);
     }
 
     /// Sets the bound on bytes; 0 switches it off.
     pub fn resize(&self, max_bytes: u64) {
-        self.0.resize(usize::try_from(max_bytes).unwrap_or(usize::MAX));
+        self.cache().resize(usize::try_from(max_bytes).unwrap_or(usize::MAX));
     }
+
+    /// Answers a request ahead of its time, so that an equal one is a hit: at low priority, and not at all when the answer is
+    /// there. Dropping the future ends the work.
+    ///
+    /// ```
+    /// # use antiphon::{Engine, EngineConfig, Request};
+    /// let engine = Engine::open(EngineConfig::default())?;
+    /// let request = || Request::new("What are your opening hours?").max_tokens(16);
+    /// engine.cache().warm_blocking(request())?;
+    /// engine.process_blocking(request())?;
+    /// assert_eq!(engine.cache().stats().hits, 1);
+    /// # Ok::<(), antiphon::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) for a request whose answer is never kept (a sampled
+    /// one, one that bypasses the cache); else as [`Engine::process`].
+    pub fn warm(&self, request: Request) -> impl Future<Output = Result<()>> + Send + use<> {
+        let reply = lasting(request).map(|request| self.0.process(request));
+        async move {
+            reply?.await?;
+            Ok(())
+        }
+    }
+
+    /// Blocking twin of [`ResponseCache::warm`].
+    ///
+    /// # Errors
+    /// As [`ResponseCache::warm`].
+    pub fn warm_blocking(&self, request: Request) -> Result<()> {
+        self.0.process_blocking(lasting(request)?)?;
+        Ok(())
+    }
+
+    fn cache(&self) -> &Cache {
+        &self.0.shared().cache
+    }
+}
+
+/// The request in no hurry, if its answer may be kept.
+fn lasting(request: Request) -> Result<Request> {
+    let options = &request.options;
+    if options.cache == CacheMode::Bypass || !options.is_deterministic() {
+        let what =
+            "the answer would never be kept, expected `temperature` 0 or a `seed`, and `cache` not bypass";
+        return Err(Error::new(ErrorKind::InvalidArgument, what));
+    }
+    Ok(request.priority(Priority::Low))
 }
 
 /// What one mutex guards.

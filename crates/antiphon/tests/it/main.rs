@@ -19,6 +19,7 @@ mod load;
 mod metrics;
 mod process;
 mod reference;
+mod serving;
 mod sharing;
 mod stream;
 mod summary;

@@ -4,8 +4,8 @@ use std::sync::Barrier;
 use std::time::Duration;
 
 use antiphon::{
-    CacheOutcome, EngineConfig, ErrorKind, Event, FinishReason, Generate, Message, Reply, Request,
-    RequestOptions, Usage,
+    CacheMode, CacheOutcome, Engine, EngineConfig, ErrorKind, Event, FinishReason, Generate, Message, Reply,
+    ReplyStream, Request, RequestOptions, Usage,
 };
 
 use crate::open;
@@ -78,11 +78,19 @@ fn tenants_do_not_join_each_other() {
     drop(streams);
 }
 
+/// An engine whose queue holds a lone request back until another comes, so that the test decides when it runs.
+fn held() -> Engine {
+    open(EngineConfig::from_json(r#"{"batcher": {"max_concurrent": 2, "window_ms": 10000}}"#).unwrap())
+}
+
+/// The other one.
+fn release(engine: &Engine) -> ReplyStream {
+    engine.stream(Request::new("Thank you").max_tokens(1)).unwrap()
+}
+
 #[test]
 fn whoever_cancels_leaves_alone_and_the_last_one_ends_the_work() {
-    let engine = open(EngineConfig::default().max_concurrent(1));
-    // Holds the only place, so that the flight stays in the queue.
-    let running = engine.stream(long().temperature(2.0).seed(1)).unwrap();
+    let engine = held();
     let (mut one, two) = (engine.stream(long()).unwrap(), engine.stream(long()).unwrap());
     assert_eq!(engine.cache().stats().joined, 1);
     one.canceller().cancel();
@@ -92,22 +100,22 @@ fn whoever_cancels_leaves_alone_and_the_last_one_ends_the_work() {
     // Nobody is left, so a third one flies itself.
     let three = engine.stream(long()).unwrap();
     assert_eq!(engine.cache().stats().joined, 1);
-    drop(running);
+    let _other = release(&engine);
     assert!(!text_of(&three.into_iter().collect::<Result<Vec<_>, _>>().unwrap()).is_empty());
 }
 
 #[test]
 fn a_subscribers_own_deadline_cuts_only_its_own_view() {
-    let engine = open(EngineConfig::default().max_concurrent(1));
-    let running = engine.stream(long().temperature(2.0).seed(1)).unwrap();
+    let engine = held();
     let patient = engine.stream(long()).unwrap();
     let hurried = engine.stream(long().deadline(Duration::from_millis(1))).unwrap();
     let error = hurried.into_iter().find_map(Result::err).expect("it is late in the queue");
     assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
-    drop(running);
+    let _other = release(&engine);
     let events: Vec<Event> = patient.into_iter().collect::<Result<_, _>>().unwrap();
     let Some(Event::Done(reply)) = events.last() else { panic!("no end") };
     assert_ne!(reply.finish_reason(), FinishReason::Deadline);
+    assert_eq!(engine.cache().stats().joined, 1);
 }
 
 fn usage_of(reply: &Reply) -> Usage {
@@ -138,4 +146,18 @@ fn an_equal_beginning_is_read_once_and_the_answer_is_the_same() {
     assert_eq!((usage_of(&fresh).cached_tokens, fresh.response), (0, second.response));
     let other = warm.generate_blocking(chat(11).tenant("other")).unwrap();
     assert_eq!(usage_of(&other).cached_tokens, 0, "tenants share nothing");
+}
+
+#[test]
+fn a_warmed_answer_is_a_hit_and_what_is_never_kept_is_refused() {
+    let engine = open(EngineConfig::default());
+    let request = || Request::new("Where is my order?").max_tokens(8);
+    engine.cache().warm_blocking(request()).unwrap();
+    engine.cache().warm_blocking(request()).unwrap();
+    let reply = engine.process_blocking(request()).unwrap();
+    assert_eq!(reply.metadata.response_generation.cache, CacheOutcome::Hit);
+    assert_eq!((engine.cache().stats().stored, engine.cache().stats().misses), (1, 1));
+    for never in [request().temperature(0.7), request().cache(CacheMode::Bypass)] {
+        assert_eq!(engine.cache().warm_blocking(never).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    }
 }
