@@ -31,6 +31,8 @@ struct Log {
     /// Set once: the log is complete, or broke off with an error after its events.
     end: Option<Result<()>>,
     views: Vec<View>,
+    /// Threads that wait for the log to change: without one, nobody need be told.
+    sleepers: usize,
     departure: Departure,
 }
 
@@ -82,7 +84,7 @@ impl Flight {
     ) -> Arc<Self> {
         let views = vec![View::new(deadline, false)];
         Arc::new(Self {
-            log: Mutex::new(Log { events, end, views, departure: Departure::None }),
+            log: Mutex::new(Log { events, end, views, sleepers: 0, departure: Departure::None }),
             changed: Condvar::new(),
             interrupt: AtomicBool::new(false),
             attention,
@@ -156,8 +158,7 @@ impl Flight {
         }
         let next = log.views.iter().filter(|view| view.is_wanted()).map(|view| view.deadline).min();
         self.earliest.store(next.map_or(u64::MAX, to_ticks), Ordering::Release);
-        drop(log);
-        self.wake(wakers);
+        self.wake(log, wakers);
     }
 
     /// The earliest deadline of a view.
@@ -206,7 +207,9 @@ impl Flight {
             if left.is_zero() {
                 return Poll::Pending;
             }
+            log.sleepers += 1;
             log = self.changed.wait_timeout(log, left).unwrap_or_else(PoisonError::into_inner).0;
+            log.sleepers -= 1;
         }
     }
 
@@ -228,8 +231,7 @@ impl Flight {
         subscriber.ending = Some((subscriber.cursor, Err(Error::cancelled())));
         let waker = subscriber.waker.take();
         self.give_up_if_unwanted(&mut log);
-        drop(log);
-        self.wake(waker);
+        self.wake(log, waker);
     }
 
     /// The subscriber wants a reply with what there is.
@@ -275,17 +277,19 @@ impl Flight {
     }
 
     fn change(&self, edit: impl FnOnce(&mut Log)) {
-        let wakers: Vec<Waker> = {
-            let mut log = self.lock();
-            edit(&mut log);
-            log.views.iter_mut().filter_map(|view| view.waker.take()).collect()
-        };
-        self.wake(wakers);
+        let mut log = self.lock();
+        edit(&mut log);
+        let wakers: Vec<Waker> = log.views.iter_mut().filter_map(|view| view.waker.take()).collect();
+        self.wake(log, wakers);
     }
 
-    /// Foreign code: called without the lock.
-    fn wake(&self, wakers: impl IntoIterator<Item = Waker>) {
-        self.changed.notify_all();
+    /// Wakers are foreign code: they are called without the lock.
+    fn wake(&self, log: MutexGuard<'_, Log>, wakers: impl IntoIterator<Item = Waker>) {
+        let sleepers = log.sleepers;
+        drop(log);
+        if sleepers > 0 {
+            self.changed.notify_all();
+        }
         wakers.into_iter().for_each(Waker::wake);
     }
 
