@@ -289,7 +289,7 @@ DATA = {
     "teacher": "all-MiniLM-L6-v2 (Apache-2.0), for its vectors and, fine-tuned on the same data, its probabilities",
 }
 LIMITS = (
-    "English only. A small model trained from random initialisation in about an hour: it knows the wording of its data sets and little of the "
+    "English only. A small model trained from random initialisation: it knows the wording of its data sets and little of the "
     "world. Names it never saw are often missed, products above all; irony and mixed feelings are read wrongly."
 )
 

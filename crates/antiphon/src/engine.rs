@@ -27,7 +27,7 @@ use crate::shared::Shared;
 use crate::stream::{ReplyFuture, ReplyStream};
 use crate::summary::{self, SummaryOptions};
 use crate::ticket::{Ticket, ticket};
-use crate::wait::block_on;
+use pollster::block_on;
 
 /// Conversational AI inside this process. Cheap to clone; any number of threads may use one engine.
 ///

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::freshen;
 use crate::reply::{CacheOutcome, Event, FinishReason, Reply};
+use crate::shared::LONGEST_WAIT;
 
 /// One piece of work and the events it has made so far.
 pub(crate) struct Flight {
@@ -266,7 +267,9 @@ impl Flight {
 
     fn give_up_if_unwanted(&self, log: &mut Log) {
         if log.end.is_none() && !log.views.iter().any(View::is_wanted) {
-            self.give_up(log, Departure::Cancelled);
+            let is_stopped = |view: &View| view.stopping && !view.closed && view.ending.is_none();
+            let stopped = log.views.iter().any(is_stopped);
+            self.give_up(log, if stopped { Departure::Stopped } else { Departure::Cancelled });
         }
     }
 
@@ -372,5 +375,32 @@ fn far_away() -> Instant {
 
 static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// `Condvar` cannot wait for the longest `Duration`.
-const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flight() -> Arc<Flight> {
+        Flight::new(far_away(), Arc::default())
+    }
+
+    #[test]
+    fn whoever_stops_keeps_the_wish_for_a_reply_when_the_others_leave() {
+        let flight = flight();
+        let other = flight.join(far_away()).unwrap();
+        flight.stop(0);
+        assert_eq!(flight.departure(), Departure::None, "another still wants more");
+        flight.leave(other);
+        assert_eq!(flight.departure(), Departure::Stopped);
+    }
+
+    #[test]
+    fn the_last_one_to_leave_gives_the_flight_up_and_nobody_joins_it_then() {
+        let flight = flight();
+        let other = flight.join(far_away()).unwrap();
+        flight.cancel(0);
+        assert_eq!(flight.departure(), Departure::None);
+        flight.leave(other);
+        assert_eq!(flight.departure(), Departure::Cancelled);
+        assert!(flight.join(far_away()).is_none());
+    }
+}

@@ -45,7 +45,6 @@ mod shared;
 mod stream;
 mod summary;
 mod ticket;
-mod wait;
 
 pub use cache::{CacheStats, ResponseCache};
 pub use config::{BatcherConfig, BreakerConfig, CacheConfig, EngineConfig, ModelSource, QuotaConfig};

@@ -138,4 +138,4 @@ impl Shared {
 }
 
 /// `Condvar` cannot wait for the longest `Duration`.
-const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -150,14 +150,6 @@ impl BlockPool {
         }
     }
 
-    /// Forgets every beginning that no sequence holds.
-    pub fn forget(&mut self) {
-        while !self.idle.is_empty() {
-            let block = self.give_up();
-            self.free.push(block);
-        }
-    }
-
     fn hold(&mut self, block: u32) {
         let state = &mut self.blocks[block as usize];
         state.holders += 1;
@@ -330,7 +322,5 @@ mod tests {
         pool.release(a);
         pool.release(b);
         assert_eq!((pool.used_bytes(), pool.idle.len(), pool.free.len()), (0, 1, 3));
-        pool.forget();
-        assert_eq!((pool.idle.len(), pool.free.len(), pool.known.len()), (0, 4, 0));
     }
 }

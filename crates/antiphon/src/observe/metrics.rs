@@ -1,9 +1,8 @@
 //! Counters and gauges of one engine, as the text that Prometheus reads. Nothing is global: a second engine in the process
 //! counts for itself. No text of a user is ever a label.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -12,8 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry};
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::reply::{FinishReason, Usage};
+use crate::reply::Usage;
 use crate::shared::Shared;
 
 /// What an engine counts.
@@ -45,15 +43,6 @@ struct Readings {
     queue_depth: Gauge,
     running: Gauge,
     memory: Family<[Label; 1], Gauge>,
-}
-
-/// What a host calls.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Endpoint {
-    Process,
-    Generate,
-    Analyze,
-    Embed,
 }
 
 impl Metrics {
@@ -161,9 +150,15 @@ impl Metrics {
         text
     }
 
-    fn end(&self, endpoint: Endpoint, status: &'static str, took: Duration) {
-        self.requests.get_or_create(&[("endpoint", endpoint.name()), ("status", status)]).inc();
-        self.durations.get_or_create(&[("endpoint", endpoint.name())]).observe(took.as_secs_f64());
+    /// A request that was refused.
+    pub(super) fn note_rejected(&self, reason: &'static str) {
+        self.rejected.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// A request that ended.
+    pub(super) fn note_end(&self, endpoint: &'static str, status: &'static str, took: Duration) {
+        self.requests.get_or_create(&[("endpoint", endpoint), ("status", status)]).inc();
+        self.durations.get_or_create(&[("endpoint", endpoint)]).observe(took.as_secs_f64());
     }
 }
 
@@ -198,72 +193,6 @@ impl Readings {
             if let Some(accuracy) = model.accuracy() {
                 self.accuracy.get_or_create(&[("model_name", model.model_name.clone())]).set(accuracy);
             }
-        }
-    }
-}
-
-/// One request of a host, counted once: when the host learns how it ended, or leaves before.
-pub(crate) struct Meter {
-    metrics: Arc<Metrics>,
-    endpoint: Endpoint,
-    since: Instant,
-    ended: bool,
-}
-
-impl Meter {
-    pub(crate) fn start(metrics: &Arc<Metrics>, endpoint: Endpoint) -> Self {
-        Self { metrics: Arc::clone(metrics), endpoint, since: Instant::now(), ended: false }
-    }
-
-    /// It has an answer.
-    pub(crate) fn succeed(&mut self) {
-        self.end("success");
-    }
-
-    /// It has an answer that is whole, or was cut.
-    pub(crate) fn finish(&mut self, reason: FinishReason) {
-        self.end(match reason {
-            FinishReason::Stop | FinishReason::Length => "success",
-            FinishReason::Cancelled => "cancelled",
-            FinishReason::Deadline => "deadline",
-        });
-    }
-
-    pub(crate) fn fail(&mut self, error: &Error) {
-        let kind = error.kind();
-        let refused =
-            [ErrorKind::Overloaded, ErrorKind::QuotaExceeded, ErrorKind::OutOfBudget, ErrorKind::Closed];
-        if !self.ended && refused.contains(&kind) {
-            self.metrics.rejected.get_or_create(&[("reason", kind.name())]).inc();
-        }
-        self.end(kind.name());
-    }
-
-    /// What a call returns, counted if that is its end.
-    pub(crate) fn check<T>(&mut self, result: Result<T>) -> Result<T> {
-        result.inspect_err(|error| self.fail(error))
-    }
-
-    fn end(&mut self, status: &'static str) {
-        if !std::mem::replace(&mut self.ended, true) {
-            self.metrics.end(self.endpoint, status, self.since.elapsed());
-        }
-    }
-}
-
-impl Drop for Meter {
-    fn drop(&mut self) {
-        self.end("cancelled");
-    }
-}
-
-impl Endpoint {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Process => "process",
-            Self::Generate => "generate",
-            Self::Analyze => "analyze",
-            Self::Embed => "embed",
         }
     }
 }

@@ -2,8 +2,10 @@
 
 mod diagnosis;
 mod health;
+mod meter;
 mod metrics;
 
 pub use self::diagnosis::{Check, CheckResult, Configuration, Diagnosis};
 pub use self::health::{Health, HealthStatus};
-pub(crate) use self::metrics::{Endpoint, Meter, Metrics};
+pub(crate) use self::meter::{Endpoint, Meter};
+pub(crate) use self::metrics::Metrics;

@@ -58,12 +58,8 @@ impl ModelInfo {
         }
     }
 
-    /// The share of right answers that the card tells: for an analyst, of intents on the first set that has them.
+    /// The share of right answers that the card names first.
     pub(crate) fn accuracy(&self) -> Option<f64> {
-        let figures = self.performance_metrics.get("figures")?.as_object()?;
-        let shares = |report: &Value| {
-            ["in_scope_accuracy", "accuracy"].iter().find_map(|key| report.get(key)?.as_f64())
-        };
-        figures.values().find_map(shares)
+        self.performance_metrics.get("accuracy")?.as_f64()
     }
 }

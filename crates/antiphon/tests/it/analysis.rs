@@ -3,7 +3,7 @@
 use antiphon::ErrorKind;
 
 use crate::engine;
-use crate::wait::block_on;
+use pollster::block_on;
 
 #[test]
 fn the_first_message_of_the_readme_is_understood() {

@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use antiphon::{EngineConfig, ErrorKind, Event, Generate, Message};
 
-use crate::wait::block_on;
 use crate::{engine, open};
+use pollster::block_on;
 
 #[test]
 fn turns_are_continued_without_an_analysis() {

@@ -23,7 +23,6 @@ mod serving;
 mod sharing;
 mod stream;
 mod summary;
-mod wait;
 
 use std::sync::OnceLock;
 

@@ -2,8 +2,8 @@
 
 use antiphon::{CacheMode, CacheOutcome, ErrorKind, FinishReason, Message, Request};
 
-use crate::wait::block_on;
 use crate::{engine, open};
+use pollster::block_on;
 
 #[test]
 fn the_first_message_of_the_readme_is_answered() {

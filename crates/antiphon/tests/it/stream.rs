@@ -10,7 +10,7 @@ use antiphon::{Event, FinishReason, Reply, Request};
 use futures_core::Stream;
 
 use crate::engine;
-use crate::wait::block_on;
+use pollster::block_on;
 
 const MESSAGE: &str = "Hello, I need help with my account";
 

@@ -10,8 +10,8 @@ use antiphon::{Engine, EngineConfig, ErrorKind, ModelSource, SummaryMethod, Summ
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::wait::block_on;
 use crate::{engine, open};
+use pollster::block_on;
 
 const DIALOGUE: &str = "Agent: Hello, how can I help you today?
 Anna: Hi. My order 4711 arrived on Monday and the screen of the laptop has a crack.
