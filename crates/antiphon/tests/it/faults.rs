@@ -7,17 +7,11 @@ use antiphon::{
     Request, RequestOptions,
 };
 
-use crate::{engine, open};
+use crate::{engine, open, responder_files};
 
 /// The bundled responder with one tensor overwritten, opened as somebody's own model.
 fn altered(tensor: &str, value: f32) -> (tempfile::TempDir, Engine) {
-    let dir = tempfile::tempdir().unwrap();
-    let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/responder");
-    for file in
-        std::fs::read_dir(bundled).unwrap().flatten().filter(|file| file.file_name() != "antiphon.json")
-    {
-        std::fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
-    }
+    let dir = responder_files();
     let path = dir.path().join("model.safetensors");
     let mut bytes = std::fs::read(&path).unwrap();
     let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;

@@ -24,6 +24,7 @@ mod sharing;
 mod stream;
 mod summary;
 
+use std::path::Path;
 use std::sync::OnceLock;
 
 use antiphon::{Engine, EngineConfig};
@@ -36,4 +37,16 @@ fn engine() -> &'static Engine {
 
 fn open(config: EngineConfig) -> Engine {
     Engine::open(config).expect("the bundled models load")
+}
+
+/// The files of the bundled responder, to be altered: without its manifest, which would notice.
+fn responder_files() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/responder");
+    for file in
+        std::fs::read_dir(bundled).unwrap().flatten().filter(|file| file.file_name() != "antiphon.json")
+    {
+        std::fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
+    }
+    dir
 }

@@ -5,7 +5,7 @@ use antiphon::{EngineConfig, ErrorKind, Request};
 use crate::open;
 
 /// The value of a sample.
-fn value(text: &str, sample: &str) -> Option<f64> {
+pub(crate) fn value(text: &str, sample: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix(sample)?.trim().parse().ok())
 }
 
