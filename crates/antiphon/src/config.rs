@@ -1,7 +1,8 @@
 //! What a host can set, checked once when the engine opens.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
+use std::fmt;
+use std::ops::{Deref, RangeInclusive};
 use std::path::{Path, PathBuf};
 
 use antiphon_inference::format::is_model_name;
@@ -76,8 +77,36 @@ pub struct CacheConfig {
     /// How long past its time to live an entry may serve a degraded answer. Default: 86400. Without a backend of the
     /// host, which can fail, it has no effect.
     pub stale_seconds: u64,
-    /// A tier that engines share, `redis://…`. Default: none.
-    pub shared_tier: Option<String>,
+    /// A tier that engines share, `redis://[user:password@]host[:port][/db]` (feature `redis`). Default: none.
+    pub shared_tier: Option<Secret>,
+    /// What answers in the shared tier are sealed with, at least 16 bytes and the same for all engines that share it: without
+    /// it, whoever can write there can answer in the engine's name. Default: none.
+    pub shared_tier_key: Option<Secret>,
+}
+
+/// A text that is not shown in logs; written out by serde as it is.
+#[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Deref for Secret {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("\"…\"")
+    }
 }
 
 /// Admission: what may wait and what may run.
@@ -212,6 +241,18 @@ impl EngineConfig {
         self
     }
 
+    /// A tier that engines share, `redis://…`.
+    pub fn shared_tier(mut self, url: &str) -> Self {
+        self.cache.shared_tier = Some(url.into());
+        self
+    }
+
+    /// What answers in the shared tier are sealed with.
+    pub fn shared_tier_key(mut self, key: &str) -> Self {
+        self.cache.shared_tier_key = Some(key.into());
+        self
+    }
+
     /// Most bytes of the response cache; 0 switches it off.
     pub fn cache_max_bytes(mut self, bytes: u64) -> Self {
         self.cache.max_bytes = bytes;
@@ -251,13 +292,15 @@ impl EngineConfig {
         if self.device != "cpu" {
             return Err(invalid("device", format_args!("{:?}", self.device), "\"cpu\""));
         }
-        if self.cache.shared_tier.is_some() {
-            // The value may hold a password: it is not repeated.
-            return Err(invalid(
-                "cache.shared_tier",
-                format_args!("set"),
-                "null: this build has no shared tier",
-            ));
+        if let Some(key) = &self.cache.shared_tier_key {
+            let what = format_args!("a text of {} bytes", key.len());
+            if !(16..=1024).contains(&key.len()) {
+                return Err(invalid("cache.shared_tier_key", what, "16 to 1024 bytes"));
+            }
+        }
+        if self.cache.shared_tier.is_some() && !cfg!(feature = "redis") {
+            let expected = "null: this build is without the feature `redis`";
+            return Err(invalid("cache.shared_tier", format_args!("set"), expected));
         }
         for name in self.responders.keys() {
             if !is_model_name(name) {
@@ -321,6 +364,7 @@ impl Default for CacheConfig {
             ttl_seconds: 3600,
             stale_seconds: 86_400,
             shared_tier: None,
+            shared_tier_key: None,
         }
     }
 }
@@ -394,7 +438,7 @@ mod tests {
             "intent": null, "sentiment": null, "entities": null,
             "threads": null, "memory_limit_bytes": null, "context_tokens": null, "kv_cache_bytes": 268435456,
             "max_message_chars": 4000, "max_history_messages": 100,
-            "cache": {"max_bytes": 52428800, "max_entries": 1000, "ttl_seconds": 3600, "stale_seconds": 86400, "shared_tier": null},
+            "cache": {"max_bytes": 52428800, "max_entries": 1000, "ttl_seconds": 3600, "stale_seconds": 86400, "shared_tier": null, "shared_tier_key": null},
             "batcher": {"max_concurrent": 5, "max_queue": 256, "max_queue_tokens": 65536, "window_ms": 0, "timeout_ms": 30000},
             "quota": null, "breaker": {"failure_threshold": 5, "reset_after_ms": 60000}, "device": "cpu"}"#;
         assert_eq!(EngineConfig::from_json(documented).unwrap(), EngineConfig::default());

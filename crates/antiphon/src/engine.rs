@@ -11,15 +11,16 @@ use antiphon_kernels::{Isa, Pool, available_threads};
 use crate::analyst::Prepared;
 use crate::batcher::quota::Quota;
 use crate::batcher::{Closing, Place, Queue};
-use crate::cache::{Cache, Found, Key, ResponseCache};
+use crate::cache::{BUDGET, Cache, Found, Key, ResponseCache, SHARED_TIER, THREADS, Task, Tier};
 use crate::compute::{Compute, Quick};
 use crate::config::EngineConfig;
 use crate::conversation::{Conversation, ConversationConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::flight::Flight;
 use crate::job::{Ask, Job, Terms, replay};
-use crate::observe::{Diagnosis, Endpoint, Health, Meter, Metrics};
+use crate::observe::{Diagnosis, Endpoint, Health, Meter, Metrics, Observers};
 use crate::options::{CacheMode, RequestOptions};
+use crate::plugin::{Plugins, SharedTier};
 use crate::registry::{Loaded, ModelInfo};
 use crate::reply::{Analysis, Event, Reply};
 use crate::request::{Generate, Request, check_text};
@@ -57,6 +58,14 @@ impl Engine {
     /// # Errors
     /// [`ErrorKind::InvalidConfig`] names a key; model kinds (-201 to -206) name a file.
     pub fn open(config: EngineConfig) -> Result<Self> {
+        Self::open_with(config, Plugins::new())
+    }
+
+    /// The same, with what the host puts into the engine.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub fn open_with(config: EngineConfig, plugins: Plugins) -> Result<Self> {
         config.validate()?;
         let isa = Isa::detect();
         let threads = config.threads.unwrap_or_else(available_threads);
@@ -66,11 +75,14 @@ impl Engine {
             let what = format!("starting {threads} threads failed: {error}");
             Error::with_source(ErrorKind::Io, what, error)
         })?;
+        let observers = Arc::new(Observers::new(plugins.observers));
         let mut cache_config = config.cache.clone();
         cache_config.max_bytes = cache_bytes as u64;
+        let tier = shared_tier(&config, plugins.shared_tier)?
+            .map(|tier| Arc::new(Tier::new(tier, &cache_config, config.breaker, Arc::clone(&observers))));
         let shared = Arc::new(Shared {
             queue: Queue::new(config.batcher.clone()),
-            cache: Cache::new(&cache_config),
+            cache: Cache::new(&cache_config, tier),
             analyst,
             fingerprints,
             responders: schedulers.iter().map(|scheduler| Arc::clone(&scheduler.responder)).collect(),
@@ -81,7 +93,7 @@ impl Engine {
             kv_bytes: schedulers.iter().map(|scheduler| scheduler.kv_bytes()).sum(),
             scratch_bytes: AtomicUsize::new(0),
             errors: AtomicU64::new(0),
-            metrics: Arc::new(Metrics::new()),
+            metrics: Arc::new(Metrics::new(observers)),
             opened: Instant::now(),
             quota: config.quota.map(Quota::new),
             pid: std::process::id(),
@@ -89,10 +101,10 @@ impl Engine {
             config,
         });
         let compute = Compute::new(Arc::clone(&shared), pool, schedulers);
-        let thread = antiphon_kernels::spawn("antiphon-compute", move || compute.run()).map_err(|error| {
-            Error::with_source(ErrorKind::Io, format!("starting a thread failed: {error}"), error)
-        })?;
-        Ok(Self(Arc::new(Handle { shared, thread: Mutex::new(Some(thread)) })))
+        let thread = spawn("antiphon-compute", move || compute.run())?;
+        let handle = Arc::new(Handle { shared, thread: Mutex::new(Some(thread)) });
+        handle.serve_from_tier()?;
+        Ok(Self(handle))
     }
 
     /// What a text means.
@@ -328,6 +340,22 @@ impl Engine {
         self.0.shared.metrics.text(&self.0.shared)
     }
 
+    /// Takes a backend for a working one again, whose circuit breaker is open: `shared_tier`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] where the engine has no such backend.
+    pub fn reset_breaker(&self, backend: &str) -> Result<()> {
+        match &self.0.shared.cache.tier {
+            Some(tier) if backend == SHARED_TIER => tier.reset(),
+            _ => {
+                let known: Vec<String> = self.0.shared.breakers().map(|(name, _)| name).collect();
+                let what = format!("no such backend, expected one of: {}", known.join(", "));
+                return Err(Error::new(ErrorKind::InvalidArgument, what));
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the engine takes requests.
     pub fn ready(&self) -> bool {
         self.check_process().is_ok() && self.0.shared.queue.closing().is_none()
@@ -456,8 +484,18 @@ impl Engine {
         let submitted = ask().and_then(|ask| {
             let (tenant, tokens) = (ask.tenant().into(), ask.estimated_tokens());
             let place = Place { tenant, priority: terms.priority, tokens, deadline };
+            let elsewhere = shared.cache.tier.as_ref().filter(|_| terms.cache == CacheMode::Use);
+            let (Some(tier), Some(sought)) = (elsewhere, key.clone()) else {
+                let job = || Job::new(ask, Arc::clone(&flight), responder, key, terms.allowed);
+                return shared.queue.submit(place, job);
+            };
+            let message = ask.message().into();
             let job = || Job::new(ask, Arc::clone(&flight), responder, key, terms.allowed);
-            shared.queue.submit(place, job)
+            let number = shared.queue.submit_held(place, submitted + BUDGET, job)?;
+            if !tier.submit(Task::Find { number, key: sought, message }) {
+                shared.queue.let_in(number);
+            }
+            Ok(())
         });
         match submitted {
             Ok(()) => stream(flight, 0),
@@ -470,8 +508,28 @@ impl Engine {
 }
 
 impl Handle {
+    /// Starts the threads that look for answers in the shared tier, if there is one.
+    fn serve_from_tier(&self) -> Result<()> {
+        for _ in 0..self.shared.cache.tier.as_ref().map_or(0, |_| THREADS) {
+            let shared = Arc::clone(&self.shared);
+            spawn("antiphon-tier", move || {
+                let Some(tier) = &shared.cache.tier else { return };
+                tier.run(|number, key, events| match events {
+                    None => shared.queue.let_in(number),
+                    // Somebody may have left meanwhile, or waited no longer: then it is kept for the next one.
+                    Some(events) => {
+                        shared.cache.insert_shared(key, &events);
+                        shared.queue.take_held(number).into_iter().for_each(|job| job.serve(events.clone()));
+                    }
+                });
+            })?;
+        }
+        Ok(())
+    }
+
     fn close(&self) {
         self.shared.queue.close(Closing::Now);
+        self.shared.cache.tier.iter().for_each(|tier| tier.close());
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
             && thread.thread().id() != std::thread::current().id()
@@ -489,6 +547,24 @@ impl Drop for Handle {
             self.close();
         }
     }
+}
+
+/// The host's own tier, or the one that the configuration names.
+fn shared_tier(
+    config: &EngineConfig,
+    plugin: Option<Arc<dyn SharedTier>>,
+) -> Result<Option<Arc<dyn SharedTier>>> {
+    match (plugin, &config.cache.shared_tier) {
+        #[cfg(feature = "redis")]
+        (None, Some(url)) => Ok(Some(Arc::new(crate::cache::Redis::new(url)?))),
+        (plugin, _) => Ok(plugin),
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    antiphon_kernels::spawn(name, body).map_err(|error| {
+        Error::with_source(ErrorKind::Io, format!("starting a thread failed: {error}"), error)
+    })
 }
 
 fn push(mut stream: ReplyStream, mut consumer: impl FnMut(Event) -> ControlFlow<()>) -> Result<Reply> {

@@ -99,6 +99,14 @@ impl Job {
         late(self.allowed)
     }
 
+    /// Ends the flight with an answer that another engine gave to an equal request.
+    pub(crate) fn serve(self, mut events: Vec<Event>) {
+        let Some(Event::Done(mut reply)) = events.pop() else { return };
+        freshen(&mut reply, CacheOutcome::Shared, self.times.submitted);
+        events.into_iter().for_each(|event| self.flight.push(event));
+        self.flight.land(Event::Done(reply));
+    }
+
     /// Ends the flight with a reply. A whole answer is kept before it is told: whoever has seen the end finds it again.
     pub(crate) fn finish(mut self, outcome: Outcome, fingerprints: &BTreeMap<String, String>, cache: &Cache) {
         let whole = matches!(outcome.finish_reason, FinishReason::Stop | FinishReason::Length)
@@ -177,6 +185,14 @@ impl Ask {
         match self {
             Self::Process(request, _) => &request.tenant_id,
             Self::Generate(request) => &request.tenant_id,
+        }
+    }
+
+    /// The text that is analysed; empty where none is.
+    pub(crate) fn message(&self) -> &str {
+        match self {
+            Self::Process(request, _) => &request.message,
+            Self::Generate(_) => "",
         }
     }
 

@@ -25,6 +25,7 @@
 
 mod analyst;
 mod batcher;
+mod breaker;
 mod cache;
 mod compute;
 mod config;
@@ -37,6 +38,7 @@ mod job;
 mod memory;
 mod observe;
 mod options;
+pub mod plugin;
 mod registry;
 mod reply;
 mod request;
@@ -46,8 +48,9 @@ mod stream;
 mod summary;
 mod ticket;
 
+pub use breaker::BreakerState;
 pub use cache::{CacheStats, ResponseCache};
-pub use config::{BatcherConfig, BreakerConfig, CacheConfig, EngineConfig, ModelSource, QuotaConfig};
+pub use config::{BatcherConfig, BreakerConfig, CacheConfig, EngineConfig, ModelSource, QuotaConfig, Secret};
 pub use conversation::{Conversation, ConversationConfig};
 pub use engine::Engine;
 pub use error::{Error, ErrorKind, Result};

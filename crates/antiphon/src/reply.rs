@@ -350,8 +350,56 @@ wrapped!(analysis_event, analysis: Analysis);
 wrapped!(done_event, reply: Reply);
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// The events of a whole answer to a message that names an order.
+    pub(crate) fn answer_about(message: &str, order: &str) -> Vec<Event> {
+        let start = message.find(order).unwrap();
+        let first = message[..start].chars().count();
+        let entities = vec![Entity {
+            kind: "order_id".into(),
+            value: order.into(),
+            confidence: 0.9,
+            start,
+            end: start + order.len(),
+            chars: first..first + order.chars().count(),
+        }];
+        let intent = Intent {
+            label: "track_order".into(),
+            confidence: 0.75,
+            out_of_scope: false,
+            ranking: vec![Ranked { label: "track_order".into(), confidence: 0.75 }],
+        };
+        let scores = BTreeMap::from([("neutral".into(), 1.0)]);
+        let sentiment = Sentiment { label: "neutral".into(), confidence: 1.0, scores };
+        let analysis = Analysis { intent, sentiment, entities, tokens: 9, truncated: false };
+        let chunk = |content: &str, index| Event::Chunk { content: content.into(), index, logprobs: None };
+        let generation = Generation {
+            model: "responder".into(),
+            finish_reason: FinishReason::Stop,
+            usage: Usage { prompt_tokens: 9, completion_tokens: 4, cached_tokens: 0, total_tokens: 13 },
+            cache: CacheOutcome::Miss,
+            degraded: None,
+            timings_ms: Timings::default(),
+            repro: Repro { engine: crate::VERSION.into(), models: BTreeMap::new(), seed: None },
+        };
+        let reply = Reply {
+            response: "It is on its way.".into(),
+            confidence: 0.75,
+            intent: "track_order".into(),
+            sentiment: "neutral".into(),
+            entities: analysis.entities.clone(),
+            metadata: Metadata {
+                nlp_processing: Some(NlpProcessing { tokens: 9, truncated: false }),
+                intent_analysis: Some(analysis.intent.clone()),
+                sentiment_analysis: Some(analysis.sentiment.clone()),
+                response_generation: generation,
+                timestamp: "2026-01-01T00:00:00.000Z".into(),
+            },
+        };
+        vec![Event::Analysis(analysis), chunk("It is ", 0), chunk("on its way.", 1), Event::Done(reply)]
+    }
 
     #[test]
     fn events_serialize_in_the_documented_shapes() {

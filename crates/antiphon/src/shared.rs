@@ -10,7 +10,8 @@ use antiphon_kernels::Isa;
 use crate::analyst::Analyst;
 use crate::batcher::Queue;
 use crate::batcher::quota::Quota;
-use crate::cache::{Cache, Key};
+use crate::breaker::BreakerState;
+use crate::cache::{Cache, Key, SHARED_TIER};
 use crate::compute::Quick;
 use crate::config::EngineConfig;
 use crate::error::{Error, ErrorKind, Result, check_process};
@@ -119,6 +120,11 @@ impl Shared {
             return Err(Error::new(ErrorKind::InvalidArgument, what));
         }
         Ok(index)
+    }
+
+    /// The backends that may fail, and whether they are asked.
+    pub(crate) fn breakers(&self) -> impl Iterator<Item = (String, BreakerState)> {
+        self.cache.tier.iter().map(|tier| (SHARED_TIER.to_owned(), tier.state()))
     }
 
     pub(crate) fn charge(&self, tenant: &str, user: Option<&str>) -> Result<()> {

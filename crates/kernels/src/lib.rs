@@ -61,4 +61,4 @@ pub use matrix::{Matrix, ShapeError};
 pub use pool::{Interrupted, Pool};
 pub use program::{Program, Value};
 pub use rope::{RopeScaling, RopeStyle, RopeTable};
-pub use threads::{available_threads, spawn};
+pub use threads::{available_threads, spawn, with_signals_blocked};

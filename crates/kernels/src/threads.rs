@@ -95,7 +95,7 @@ fn cpus((quota, period): (i64, i64)) -> Option<usize> {
 /// Runs `f` while this thread blocks all signals: threads started by it inherit that, so the host's signals are
 /// never delivered to ours.
 #[cfg(unix)]
-pub(crate) fn with_signals_blocked<T>(f: impl FnOnce() -> T) -> T {
+pub fn with_signals_blocked<T>(f: impl FnOnce() -> T) -> T {
     /// Puts the mask back, also when `f` panics.
     struct Restore(libc::sigset_t);
     impl Drop for Restore {
@@ -115,8 +115,9 @@ pub(crate) fn with_signals_blocked<T>(f: impl FnOnce() -> T) -> T {
     f()
 }
 
+/// Runs `f`; there are no signals to block.
 #[cfg(not(unix))]
-pub(crate) fn with_signals_blocked<T>(f: impl FnOnce() -> T) -> T {
+pub fn with_signals_blocked<T>(f: impl FnOnce() -> T) -> T {
     f()
 }
 

@@ -3,6 +3,7 @@
 //! Submission is a queue behind one mutex. The compute thread sleeps on its condition variable; deadlines are the time-outs of
 //! that wait, so there is no timer thread.
 
+mod held;
 mod line;
 pub(crate) mod quota;
 
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use self::held::{Held, Lobby};
 use self::line::{Line, Waiting};
 use crate::config::BatcherConfig;
 use crate::error::{Error, ErrorKind, Result};
@@ -30,6 +32,9 @@ struct State<Quick, Job> {
     quick: VecDeque<Quick>,
     /// Answers, one line for each priority, low first.
     lines: [Line<Job>; 3],
+    /// Answers that may come from elsewhere.
+    lobby: Lobby<Job>,
+    /// In the lines and in the lobby.
     waiting: usize,
     waiting_tokens: usize,
     /// No deadline of a waiting request is earlier.
@@ -72,6 +77,7 @@ impl<Quick, Job> Queue<Quick, Job> {
         let state = State {
             quick: VecDeque::new(),
             lines: Default::default(),
+            lobby: Lobby::default(),
             waiting: 0,
             waiting_tokens: 0,
             next_deadline: None,
@@ -102,30 +108,53 @@ impl<Quick, Job> Queue<Quick, Job> {
     /// Adds a request, unless the queue is full or the request could not begin before its deadline.
     pub(crate) fn submit(&self, place: Place, job: impl FnOnce() -> Job) -> Result<()> {
         let mut state = self.open()?;
-        let Place { tenant, priority, tokens, deadline } = place;
-        let full = state.waiting >= self.limits.max_queue
-            || (state.waiting > 0 && state.waiting_tokens + tokens > self.limits.max_queue_tokens);
-        if full {
-            return Err(self.overloaded(&state));
-        }
-        let since = Instant::now();
-        let ahead = state.lines[priority as usize..].iter().map(Line::len).sum::<usize>();
-        if since + self.expected_wait(&state, ahead) > deadline {
-            return Err(self.hopeless(&state, deadline.saturating_duration_since(since)));
-        }
-        state.waiting += 1;
-        state.waiting_tokens += tokens;
-        state.hasten(deadline);
-        state.lines[priority as usize].push(tenant, Waiting { job: job(), tokens, since });
+        self.check(&state, &place)?;
+        state.count_in(&place);
+        let Place { tenant, priority, tokens, .. } = place;
+        let waiting = Waiting { job: job(), tokens, since: Instant::now() };
+        state.lines[priority as usize].push(tenant, waiting);
         drop(state);
         self.changed.notify_one();
         Ok(())
+    }
+
+    /// The same, but the request gets in line only at `until`, or when it is let in before; under the number that is given
+    /// it can be taken out.
+    pub(crate) fn submit_held(&self, place: Place, until: Instant, job: impl FnOnce() -> Job) -> Result<u64> {
+        let mut state = self.open()?;
+        self.check(&state, &place)?;
+        state.count_in(&place);
+        let Place { tenant, priority, tokens, .. } = place;
+        let waiting = Waiting { job: job(), tokens, since: Instant::now() };
+        let number = state.lobby.push(Held { tenant, priority, waiting, until });
+        drop(state);
+        self.changed.notify_one();
+        Ok(number)
+    }
+
+    /// Nothing is to be waited for any longer.
+    pub(crate) fn let_in(&self, number: u64) {
+        let mut state = self.lock();
+        if let Some(held) = state.lobby.take(number) {
+            state.line_up(held);
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Takes out a request that got its answer from elsewhere; none when it did not wait that long.
+    pub(crate) fn take_held(&self, number: u64) -> Option<Job> {
+        let mut state = self.lock();
+        let held = state.lobby.take(number)?;
+        state.count_out(held.waiting.tokens);
+        Some(held.waiting.job)
     }
 
     /// A waiting request that fits has got another subscriber, who may be in more of a hurry.
     pub(crate) fn hasten(&self, fits: impl Fn(&Job) -> bool, priority: Priority, deadline: Instant) {
         let mut state = self.lock();
         state.hasten(deadline);
+        state.lobby.raise(&fits, priority);
         let wanted = priority as usize;
         for line in 0..wanted {
             let raised = state.lines[line].remove(&fits);
@@ -140,6 +169,7 @@ impl<Quick, Job> Queue<Quick, Job> {
     /// Waits until there is something to do for an idle engine: work, the end of a window, a deadline.
     pub(crate) fn wait(&self) {
         let mut state = self.lock();
+        state.line_up_overdue();
         while state.closing.is_none()
             && state.quick.is_empty()
             && !self.attention.load(Ordering::Acquire)
@@ -166,6 +196,7 @@ impl<Quick, Job> Queue<Quick, Job> {
     /// Takes the next `places` requests. With a window, a request that is not urgent waits for others until it is that old.
     pub(crate) fn take(&self, places: usize) -> Vec<Job> {
         let mut state = self.lock();
+        state.line_up_overdue();
         if state.closing.is_none() && !state.is_ripe(&self.limits, places) {
             return Vec::new();
         }
@@ -185,7 +216,8 @@ impl<Quick, Job> Queue<Quick, Job> {
             return Vec::new();
         }
         let removed = state.remove(gone);
-        state.next_deadline = state.lines.iter().flat_map(Line::jobs).map(deadline).min();
+        let jobs = state.lines.iter().flat_map(Line::jobs).chain(state.lobby.jobs());
+        state.next_deadline = jobs.map(deadline).min();
         removed
     }
 
@@ -225,6 +257,21 @@ impl<Quick, Job> Queue<Quick, Job> {
     fn open(&self) -> Result<MutexGuard<'_, State<Quick, Job>>> {
         let state = self.lock();
         if state.closing.is_some() { Err(Error::closed()) } else { Ok(state) }
+    }
+
+    /// Whether there is room for a request, and hope.
+    fn check(&self, state: &State<Quick, Job>, place: &Place) -> Result<()> {
+        let full = state.waiting >= self.limits.max_queue
+            || (state.waiting > 0 && state.waiting_tokens + place.tokens > self.limits.max_queue_tokens);
+        if full {
+            return Err(self.overloaded(state));
+        }
+        let now = Instant::now();
+        let ahead = state.lines[place.priority as usize..].iter().map(Line::len).sum::<usize>();
+        if now + self.expected_wait(state, ahead) > place.deadline {
+            return Err(self.hopeless(state, place.deadline.saturating_duration_since(now)));
+        }
+        Ok(())
     }
 
     /// How long a request waits that has so many before it, at the rate of late. Nothing while there is a free place.
@@ -275,9 +322,31 @@ impl<Quick, Job> State<Quick, Job> {
         // At equal ranks the higher priority: `min_by_key` takes the first of equals.
         let best = self.lines.iter().enumerate().rev().filter_map(rank).min_by_key(|(rank, _)| *rank);
         let next = self.lines[best?.1].pop()?;
-        self.waiting -= 1;
-        self.waiting_tokens -= next.tokens;
+        self.count_out(next.tokens);
         Some(next.job)
+    }
+
+    fn count_in(&mut self, place: &Place) {
+        self.waiting += 1;
+        self.waiting_tokens += place.tokens;
+        self.hasten(place.deadline);
+    }
+
+    fn count_out(&mut self, tokens: usize) {
+        self.waiting -= 1;
+        self.waiting_tokens -= tokens;
+    }
+
+    fn line_up(&mut self, held: Held<Job>) {
+        self.lines[held.priority as usize].push(held.tenant, held.waiting);
+    }
+
+    /// Those who have waited for word long enough get in line.
+    fn line_up_overdue(&mut self) {
+        let now = Instant::now();
+        if self.lobby.earliest().is_some_and(|until| until <= now) {
+            self.lobby.remove(|held| held.until <= now).into_iter().for_each(|held| self.line_up(held));
+        }
     }
 
     fn remove(&mut self, gone: impl Fn(&Job) -> bool) -> Vec<Job> {
@@ -285,8 +354,9 @@ impl<Quick, Job> State<Quick, Job> {
         for line in &mut self.lines {
             removed.extend(line.remove(&gone).into_iter().map(|(_, waiting)| waiting));
         }
-        self.waiting -= removed.len();
-        self.waiting_tokens -= removed.iter().map(|waiting| waiting.tokens).sum::<usize>();
+        let held = self.lobby.remove(|held| gone(&held.waiting.job));
+        removed.extend(held.into_iter().map(|held| held.waiting));
+        removed.iter().for_each(|waiting| self.count_out(waiting.tokens));
         removed.into_iter().map(|waiting| waiting.job).collect()
     }
 
@@ -294,16 +364,17 @@ impl<Quick, Job> State<Quick, Job> {
         self.next_deadline = Some(self.next_deadline.map_or(deadline, |next| next.min(deadline)));
     }
 
-    /// When a waiting request is to be looked at again: at the end of its window, at its deadline.
+    /// When a waiting request is to be looked at again: at the end of its window, at its deadline, without word.
     fn next_moment(&self, limits: &BatcherConfig) -> Option<Instant> {
         let window = self.oldest().map(|since| since + Duration::from_millis(limits.window_ms));
-        [window, self.next_deadline].into_iter().flatten().min()
+        [window, self.next_deadline, self.lobby.earliest()].into_iter().flatten().min()
     }
 
     /// Whether admission should take what waits: the batch is full, or the window of one has passed.
     fn is_ripe(&self, limits: &BatcherConfig, places: usize) -> bool {
         let window = Duration::from_millis(limits.window_ms);
-        self.waiting >= places.max(1) || self.oldest().is_some_and(|since| since.elapsed() >= window)
+        self.waiting - self.lobby.len() >= places.max(1)
+            || self.oldest().is_some_and(|since| since.elapsed() >= window)
     }
 
     fn oldest(&self) -> Option<Instant> {
@@ -443,6 +514,26 @@ mod tests {
             submit(&queue, 1, Priority::Normal, 1).unwrap();
             sleeper.join().unwrap();
         });
+    }
+
+    #[test]
+    fn who_waits_for_word_gets_in_line_without_it_or_is_taken_out() {
+        let queue = queue(10, 0);
+        let held = |job, ms| {
+            let until = Instant::now() + Duration::from_millis(ms);
+            queue.submit_held(place(Priority::Normal, 30), until, || job).unwrap()
+        };
+        let [answered, let_in, _late] = [held(1, 60_000), held(2, 60_000), held(3, 20)];
+        assert_eq!(queue.load().waiting, 3);
+        assert!(queue.take(9).is_empty());
+        assert_eq!(submit(&queue, 4, Priority::Normal, 30).unwrap_err().kind(), ErrorKind::Overloaded);
+        assert_eq!(queue.take_held(answered), Some(1));
+        assert_eq!(queue.take_held(answered), None);
+        queue.let_in(let_in);
+        assert_eq!(queue.take(9), [2]);
+        queue.wait();
+        assert_eq!(queue.take(9), [3], "it was woken by the end of the wait");
+        assert_eq!(queue.load(), Load::default());
     }
 
     #[test]

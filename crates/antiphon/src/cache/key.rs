@@ -46,6 +46,17 @@ impl Key {
         self.tenant.len()
     }
 
+    /// All of it, with the tenant first.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let length = (self.tenant.len() as u32).to_le_bytes();
+        [&length, self.tenant.as_bytes(), &self.hash].concat()
+    }
+
+    /// What it is called in a shared tier, where other programs have their names, too. Tells nobody the tenant.
+    pub(crate) fn name(&self) -> String {
+        format!("antiphon:1:{}", blake3::hash(&self.bytes()).to_hex())
+    }
+
     #[cfg(test)]
     pub(crate) fn for_test(tenant: &str, number: u64) -> Self {
         Self { tenant: tenant.into(), hash: *blake3::hash(&number.to_le_bytes()).as_bytes() }

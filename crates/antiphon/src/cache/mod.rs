@@ -4,6 +4,10 @@
 //! One mutex around `lru::LruCache` with values behind `Arc`: exact order, exact bound.
 
 mod key;
+mod record;
+#[cfg(feature = "redis")]
+mod redis;
+mod tier;
 
 use std::collections::HashMap;
 use std::mem::size_of;
@@ -14,6 +18,9 @@ use lru::LruCache;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::key::Key;
+#[cfg(feature = "redis")]
+pub(crate) use self::redis::Redis;
+pub(crate) use self::tier::{BUDGET, SHARED_TIER, THREADS, Task, Tier};
 use crate::config::CacheConfig;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
@@ -103,6 +110,8 @@ fn lasting(request: Request) -> Result<Request> {
 pub(crate) struct Cache {
     state: Mutex<State>,
     ttl: Duration,
+    /// What other engines share with this one.
+    pub(crate) tier: Option<Arc<Tier>>,
 }
 
 struct State {
@@ -128,6 +137,7 @@ struct Counts {
     hits: u64,
     misses: u64,
     joined: u64,
+    shared_hits: u64,
     stored: u64,
     evicted: u64,
     expired: u64,
@@ -149,11 +159,11 @@ pub(crate) enum Found {
 pub struct CacheStats {
     /// Answers served from the cache.
     pub hits: u64,
-    /// Requests it had no answer for.
+    /// Requests it had no answer for itself.
     pub misses: u64,
     /// Requests that joined an equal one under way.
     pub joined: u64,
-    /// Answers served from the shared tier.
+    /// Of those, answers served from the shared tier.
     pub shared_hits: u64,
     /// Answers kept.
     pub stored: u64,
@@ -172,7 +182,7 @@ pub struct CacheStats {
 }
 
 impl Cache {
-    pub(crate) fn new(config: &CacheConfig) -> Self {
+    pub(crate) fn new(config: &CacheConfig, tier: Option<Arc<Tier>>) -> Self {
         let state = State {
             // The order of use comes from the crate, the bounds are ours: bytes count first.
             entries: LruCache::unbounded(),
@@ -183,7 +193,7 @@ impl Cache {
             bytes: 0,
             counts: Counts::default(),
         };
-        Self { state: Mutex::new(state), ttl: Duration::from_secs(config.ttl_seconds) }
+        Self { state: Mutex::new(state), ttl: Duration::from_secs(config.ttl_seconds), tier }
     }
 
     /// An answer that is young enough, or a flight to join until `deadline`. If there is neither, `own` is the flight that
@@ -210,8 +220,24 @@ impl Cache {
         Found::Nothing
     }
 
-    /// Keeps an answer. What is larger than the whole cache is not kept.
+    /// Keeps an answer, for other engines too.
     pub(crate) fn insert(&self, key: Key, events: Vec<Event>) {
+        let events: Arc<[Event]> = events.into();
+        self.put(key.clone(), Arc::clone(&events));
+        if let Some(tier) = &self.tier {
+            // A tier that is busy or down does without.
+            tier.submit(Task::Keep { key, events });
+        }
+    }
+
+    /// Keeps an answer of another engine.
+    pub(crate) fn insert_shared(&self, key: Key, events: &[Event]) {
+        self.put(key, events.into());
+        self.lock().counts.shared_hits += 1;
+    }
+
+    /// What is larger than the whole cache is not kept.
+    fn put(&self, key: Key, events: Arc<[Event]>) {
         let bytes = ENTRY_OVERHEAD + key.tenant_bytes() + events.iter().map(event_bytes).sum::<usize>();
         let mut state = self.lock();
         state.flights.remove(&key);
@@ -224,7 +250,7 @@ impl Cache {
         state.shrink(max_bytes, max_entries);
         state.bytes += bytes;
         state.counts.stored += 1;
-        state.entries.put(key, Entry { events: events.into(), bytes, stored: Instant::now() });
+        state.entries.put(key, Entry { events, bytes, stored: Instant::now() });
     }
 
     /// Forgets the answers of a tenant, or all.
@@ -246,12 +272,13 @@ impl Cache {
 
     pub(crate) fn stats(&self) -> CacheStats {
         let state = self.lock();
-        let Counts { hits, misses, joined, stored, evicted, expired } = state.counts;
+        let Counts { hits, misses, joined, shared_hits, stored, evicted, expired } = state.counts;
         let asked = hits + misses + joined;
         CacheStats {
             hits,
             misses,
             joined,
+            shared_hits,
             stored,
             evicted,
             expired,
@@ -259,7 +286,6 @@ impl Cache {
             bytes: state.bytes as u64,
             max_bytes: state.max_bytes as u64,
             hit_rate: if asked == 0 { 0.0 } else { hits as f64 / asked as f64 },
-            ..CacheStats::default()
         }
     }
 
@@ -360,7 +386,7 @@ mod tests {
     }
 
     fn cache(max_bytes: u64, max_entries: usize, ttl_seconds: u64) -> Cache {
-        Cache::new(&CacheConfig { max_bytes, max_entries, ttl_seconds, ..CacheConfig::default() })
+        Cache::new(&CacheConfig { max_bytes, max_entries, ttl_seconds, ..CacheConfig::default() }, None)
     }
 
     #[test]

@@ -85,6 +85,9 @@ impl Diagnosis {
                 generation(engine, &responder.name)
             }));
         }
+        if let Some(tier) = &shared.cache.tier {
+            checks.push(check("shared tier", || tier.probe()));
+        }
         checks.push(check("memory", || Ok(memory(engine))));
         checks.push(check("load", || {
             let Load { waiting, running } = shared.queue.load();

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
+use crate::breaker::BreakerState;
 use crate::engine::Engine;
 
 /// How the engine is.
@@ -49,6 +50,10 @@ impl Health {
         }
         if shared.config.responder.is_none() {
             diagnostics.push("no responder is configured: answers come from templates".to_owned());
+        }
+        for (backend, state) in shared.breakers().filter(|(_, state)| *state != BreakerState::Closed) {
+            diagnostics
+                .push(format!("the backend {backend} is down: its circuit breaker is {}", state.name()));
         }
         if ready {
             let waiting = shared.queue.load().waiting;

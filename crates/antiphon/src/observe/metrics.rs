@@ -1,6 +1,7 @@
 //! Counters and gauges of one engine, as the text that Prometheus reads. Nothing is global: a second engine in the process
 //! counts for itself. No text of a user is ever a label.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry};
 
+use super::Observers;
 use crate::reply::Usage;
 use crate::shared::Shared;
 
@@ -25,6 +27,7 @@ pub(crate) struct Metrics {
     batch_size: Histogram,
     tokens: Family<[Label; 1], Counter>,
     readings: Readings,
+    observers: Arc<Observers>,
 }
 
 /// A name and its value.
@@ -36,6 +39,7 @@ struct Readings {
     hits: Counter,
     misses: Counter,
     joined: Counter,
+    shared_hits: Counter,
     evictions: Counter,
     expired: Counter,
     cache_bytes: Gauge,
@@ -43,10 +47,11 @@ struct Readings {
     queue_depth: Gauge,
     running: Gauge,
     memory: Family<[Label; 1], Gauge>,
+    breakers: Family<[(&'static str, String); 1], Gauge>,
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(observers: Arc<Observers>) -> Self {
         let mut registry = Registry::default();
         let book = &mut registry;
         Self {
@@ -82,6 +87,12 @@ impl Metrics {
                     "Requests that joined an equal one",
                     Counter::default(),
                 ),
+                shared_hits: add(
+                    book,
+                    "antiphon_cache_shared_hits",
+                    "Answers from the shared tier",
+                    Counter::default(),
+                ),
                 evictions: add(
                     book,
                     "antiphon_cache_evictions",
@@ -94,6 +105,12 @@ impl Metrics {
                 queue_depth: add(book, "antiphon_queue_depth", "Requests that wait", Gauge::default()),
                 running: add(book, "antiphon_running_requests", "Requests in the batch", Gauge::default()),
                 memory: add(book, "antiphon_memory_bytes", "Bytes by what holds them", Family::default()),
+                breakers: add(
+                    book,
+                    "antiphon_breaker_state",
+                    "Whether a backend is asked: 0 yes (closed), 1 on trial (half open), 2 no (open)",
+                    Family::default(),
+                ),
             },
             rejected: add(book, "antiphon_rejected", "Requests that were refused, by why", Family::default()),
             queue_wait: add(
@@ -120,6 +137,7 @@ impl Metrics {
                 "Tokens read, written, and found read already",
                 Family::default(),
             ),
+            observers,
             registry,
         }
     }
@@ -159,6 +177,7 @@ impl Metrics {
     pub(super) fn note_end(&self, endpoint: &'static str, status: &'static str, took: Duration) {
         self.requests.get_or_create(&[("endpoint", endpoint), ("status", status)]).inc();
         self.durations.get_or_create(&[("endpoint", endpoint)]).observe(took.as_secs_f64());
+        self.observers.request(endpoint, status, took.as_secs_f64() * 1e3);
     }
 }
 
@@ -169,6 +188,7 @@ impl Readings {
             (&self.hits, stats.hits),
             (&self.misses, stats.misses),
             (&self.joined, stats.joined),
+            (&self.shared_hits, stats.shared_hits),
             (&self.evictions, stats.evicted),
             (&self.expired, stats.expired),
         ];
@@ -188,6 +208,9 @@ impl Readings {
             ("cache", stats.bytes as usize),
         ] {
             self.memory.get_or_create(&[("part", part)]).set(bytes as i64);
+        }
+        for (backend, state) in shared.breakers() {
+            self.breakers.get_or_create(&[("backend", backend)]).set(state as i64);
         }
         for model in &shared.models {
             if let Some(accuracy) = model.accuracy() {

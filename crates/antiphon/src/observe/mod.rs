@@ -4,8 +4,10 @@ mod diagnosis;
 mod health;
 mod meter;
 mod metrics;
+mod observers;
 
 pub use self::diagnosis::{Check, CheckResult, Configuration, Diagnosis};
 pub use self::health::{Health, HealthStatus};
 pub(crate) use self::meter::{Endpoint, Meter};
 pub(crate) use self::metrics::Metrics;
+pub(crate) use self::observers::Observers;

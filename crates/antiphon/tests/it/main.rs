@@ -19,11 +19,15 @@ mod generate;
 mod load;
 mod metrics;
 mod process;
+#[cfg(feature = "redis")]
+mod redis;
 mod reference;
 mod serving;
 mod sharing;
 mod stream;
 mod summary;
+mod support;
+mod tier;
 
 use std::path::Path;
 use std::sync::OnceLock;
