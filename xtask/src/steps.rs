@@ -13,7 +13,11 @@ const STEPS: &[(&str, Step)] = &[
     ("tools", |_| tools()),
     ("layers", |here| Ok(layers::check(here.root)?)),
     ("format", |here| here.cargo("fmt --all --check")),
-    ("lints", |here| here.cargo("clippy --release --workspace --all-targets --locked -- -D warnings")),
+    ("lints", |here| {
+        here.cargo(
+            "clippy --release --workspace --all-targets --features antiphon/redis --locked -- -D warnings",
+        )
+    }),
     ("rust", rust),
     ("documentation", documentation),
     ("documents", |here| Ok(documents::check(here.root)?)),
@@ -118,18 +122,26 @@ fn tools() -> Result<(), Unmet> {
             "no C compiler `cc`, which a dependency needs: install gcc or clang".to_owned(),
         ));
     }
+    // The shared tier is tested against a real one.
+    let redis = || answers(&mut Command::new("redis-server"));
+    let install = "apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server";
+    if !redis() && (run(Command::new("sh").args(["-c", install])).is_err() || !redis()) {
+        let message = "`redis-server` is missing, and installing Debian's package of that name needs root";
+        return Err(Unmet::Failed(message.to_owned()));
+    }
     Ok(())
 }
 
 fn rust(here: &Here<'_>) -> Result<(), Unmet> {
     let long = if here.long { " -- --include-ignored" } else { "" };
-    here.cargo(&format!("test --release --workspace --locked{long}"))
+    here.cargo(&format!("test --release --workspace --features antiphon/redis --locked{long}"))
 }
 
 /// The reference pages build without a warning: no broken link, nothing public without a word about it.
 fn documentation(here: &Here<'_>) -> Result<(), Unmet> {
     // Libraries only: the command and the core share the name `antiphon`, and one page would overwrite the other.
-    let mut doc = cargo(here.root, "doc --release --workspace --no-deps --lib --locked");
+    let mut doc =
+        cargo(here.root, "doc --release --workspace --features antiphon/redis --no-deps --lib --locked");
     Ok(run(doc.env("RUSTDOCFLAGS", "-D warnings"))?)
 }
 

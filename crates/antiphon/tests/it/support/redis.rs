@@ -22,7 +22,16 @@ impl Server {
 
     pub(crate) fn start_at(port: u16) -> Self {
         let mut command = Command::new("redis-server");
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+        command.args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ]);
         command.args(["--enable-debug-command", "yes"]).current_dir(std::env::temp_dir());
         let process = command.stdout(Stdio::null()).spawn();
         let process = process.expect("`redis-server` is missing: install Debian's package of that name");
