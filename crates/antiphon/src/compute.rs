@@ -16,8 +16,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::flight::Departure;
 use crate::job::{Ask, Job, Outcome};
 use crate::reply::{Analysis, Degraded, Event, FinishReason, Usage};
-use crate::responder::degrade;
+use crate::request::Generate;
+use crate::responder::foreign::{End, Foreign};
+use crate::responder::prompt::turns;
 use crate::responder::scheduler::{Ended, Scheduler};
+use crate::responder::{Voice, degrade};
 use crate::shared::Shared;
 use crate::ticket::Answer;
 
@@ -37,19 +40,21 @@ pub(crate) struct Compute {
     pool: Pool,
     arena: Arena,
     schedulers: Vec<Scheduler>,
+    foreign: Foreign,
 }
 
 impl Compute {
-    pub(crate) fn new(shared: Arc<Shared>, pool: Pool, schedulers: Vec<Scheduler>) -> Self {
-        Self { shared, pool, arena: Arena::new(), schedulers }
+    pub(crate) fn new(shared: Arc<Shared>, pool: Pool, schedulers: Vec<Scheduler>, foreign: Foreign) -> Self {
+        Self { shared, pool, arena: Arena::new(), schedulers, foreign }
     }
 
     /// Runs until the engine closes.
     pub(crate) fn run(mut self) {
         loop {
             let running = self.running();
-            if running == 0 {
-                self.shared.queue.wait();
+            if running == self.foreign.len() {
+                let places = self.shared.max_concurrent().saturating_sub(running);
+                self.shared.queue.wait(places, self.foreign.next_deadline());
             }
             match self.shared.queue.closing() {
                 Some(Closing::Now) => break,
@@ -85,6 +90,8 @@ impl Compute {
             }
             self.settle(ended);
         }
+        let ended = self.foreign.read();
+        self.settle_foreign(ended);
         self.shared.queue.report(self.running(), None);
     }
 
@@ -107,9 +114,12 @@ impl Compute {
             }
         }
         for index in 0..self.schedulers.len() {
-            let ended = self.schedulers[index].release(now, || self.shared.fingerprints(Some(index)));
+            let voice = Voice::Responder(index);
+            let ended = self.schedulers[index].release(now, || self.shared.fingerprints(voice));
             self.settle(ended);
         }
+        let ended = self.foreign.release(now, |job| self.shared.fingerprints(job.voice));
+        self.settle_foreign(ended);
     }
 
     /// Analyses and embeddings that wait share passes.
@@ -177,7 +187,14 @@ impl Compute {
 
     /// Renders the prompt and lets the request into its responder's batch.
     fn start(&mut self, job: Job) {
-        let Some(index) = job.responder else { return self.degrade(job) };
+        let index = match job.voice {
+            Voice::Responder(index) => index,
+            Voice::Generator(index) => return self.start_generator(job, index),
+            Voice::Template => {
+                let what = "no responder is configured, expected one";
+                return self.degrade(job, Error::new(ErrorKind::BackendUnavailable, what));
+            }
+        };
         let scheduler = &mut self.schedulers[index];
         let prompt = match (&job.ask, &job.analysis) {
             (Ask::Process(request, _), Some(analysis)) => scheduler.responder.prompt(request, analysis),
@@ -195,13 +212,32 @@ impl Compute {
         }
     }
 
-    /// No responder: the analysis answers in its own words, and the reply says so.
-    fn degrade(&self, job: Job) {
+    fn start_generator(&mut self, job: Job, index: usize) {
+        let request = match (&job.ask, &job.analysis) {
+            (Ask::Process(request, _), Some(analysis)) => {
+                Generate::of((**request).clone(), turns(request, analysis))
+            }
+            (Ask::Process(..), None) => {
+                return job.fail(Error::new(ErrorKind::Internal, "a message without its analysis"));
+            }
+            (Ask::Generate(request), _) => (**request).clone(),
+        };
+        let backend = Arc::clone(&self.shared.generators[index]);
+        let ended = self.foreign.join(job, &backend, request);
+        self.settle_foreign(ended.into_iter().collect());
+    }
+
+    /// Nobody can answer: an older answer serves, else the analysis answers in its own words, and the reply says which.
+    fn degrade(&self, mut job: Job, why: Error) {
+        if let Some(stale) = job.key.as_ref().and_then(|key| self.shared.cache.find_stale(key)) {
+            return job.serve_stale(&stale);
+        }
         let Some(analysis) = &job.analysis else {
             self.shared.count_error();
-            return job
-                .fail(Error::new(ErrorKind::BackendUnavailable, "no responder is configured, expected one"));
+            let what = why.to_string();
+            return job.fail(Error::with_source(ErrorKind::BackendUnavailable, what, why));
         };
+        job.voice = Voice::Template;
         let response = degrade::answer(analysis);
         job.flight.push(Event::Chunk { content: response.clone(), index: 0, logprobs: None });
         let outcome = Outcome {
@@ -212,7 +248,7 @@ impl Compute {
             degraded: Some(Degraded::Template),
         };
         let took = job.times.service();
-        job.finish(outcome, &self.shared.fingerprints(None), &self.shared.cache);
+        job.finish(outcome, &self.shared.fingerprints(Voice::Template), &self.shared.cache);
         self.shared.queue.report(self.running(), Some(took));
     }
 
@@ -222,8 +258,11 @@ impl Compute {
             let took = sequence.job.times.service();
             match result {
                 Ok(finish_reason) => {
-                    let fingerprints = self.shared.fingerprints(sequence.job.responder);
-                    let model = sequence.job.responder.map_or("", |index| self.name_of(index));
+                    let fingerprints = self.shared.fingerprints(sequence.job.voice);
+                    let model = match sequence.job.voice {
+                        Voice::Responder(index) => self.name_of(index),
+                        Voice::Generator(_) | Voice::Template => "",
+                    };
                     let outcome = sequence.outcome(finish_reason, model);
                     let (queue, first_token) = sequence.job.times.waits();
                     self.shared.metrics.note_answer(queue, first_token, outcome.usage);
@@ -240,11 +279,35 @@ impl Compute {
         }
     }
 
+    /// Ends answers of generators.
+    fn settle_foreign(&mut self, ended: Vec<End>) {
+        for end in ended {
+            match end {
+                End::Reply(job, outcome) => {
+                    let (queue, first_token) = job.times.waits();
+                    self.shared.metrics.note_answer(queue, first_token, outcome.usage);
+                    let (took, fingerprints) = (job.times.service(), self.shared.fingerprints(job.voice));
+                    job.finish(outcome, &fingerprints, &self.shared.cache);
+                    self.shared.queue.report(self.running(), Some(took));
+                }
+                End::Silent(job, why) => self.degrade(job, why),
+                End::Error(job, error) => {
+                    if !error.is_cancelled() {
+                        self.shared.count_error();
+                    }
+                    job.fail(error);
+                }
+            }
+        }
+    }
+
     fn end_all(&mut self, error: &Error) {
         for index in 0..self.schedulers.len() {
             let ended = self.schedulers[index].clear(error);
             self.settle(ended);
         }
+        let ended = self.foreign.clear(error);
+        self.settle_foreign(ended);
     }
 
     fn name_of(&self, responder: usize) -> &str {
@@ -252,7 +315,7 @@ impl Compute {
     }
 
     fn running(&self) -> usize {
-        self.schedulers.iter().map(Scheduler::len).sum()
+        self.schedulers.iter().map(Scheduler::len).sum::<usize>() + self.foreign.len()
     }
 }
 

@@ -74,8 +74,8 @@ pub struct CacheConfig {
     pub max_entries: usize,
     /// Time to live. Default: 3600.
     pub ttl_seconds: u64,
-    /// How long past its time to live an entry may serve a degraded answer. Default: 86400. Without a backend of the
-    /// host, which can fail, it has no effect.
+    /// How long past its time to live an entry may serve a degraded answer, inside the byte bound. Default: 86400. Without
+    /// a generator of the host, which can fail, it has no effect.
     pub stale_seconds: u64,
     /// A tier that engines share, `redis://[user:password@]host[:port][/db]` (feature `redis`). Default: none.
     pub shared_tier: Option<Secret>,
@@ -140,7 +140,8 @@ pub struct QuotaConfig {
     pub window_ms: u64,
 }
 
-/// When a backend of the host counts as down. Without one, which is so far always, it has no effect.
+/// When a backend that can fail counts as down: a generator of the host, or the shared tier (which is tried again after a
+/// second at most).
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]

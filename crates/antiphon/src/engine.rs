@@ -6,11 +6,13 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use antiphon_inference::format::is_model_name;
 use antiphon_kernels::{Isa, Pool, available_threads};
 
 use crate::analyst::Prepared;
 use crate::batcher::quota::Quota;
 use crate::batcher::{Closing, Place, Queue};
+use crate::breaker::Breaker;
 use crate::cache::{BUDGET, Cache, Found, Key, ResponseCache, SHARED_TIER, THREADS, Task, Tier};
 use crate::compute::{Compute, Quick};
 use crate::config::EngineConfig;
@@ -20,10 +22,12 @@ use crate::flight::Flight;
 use crate::job::{Ask, Job, Terms, replay};
 use crate::observe::{Diagnosis, Endpoint, Health, Meter, Metrics, Observers};
 use crate::options::{CacheMode, RequestOptions};
-use crate::plugin::{Plugins, SharedTier};
+use crate::plugin::{Generator, Plugins, SharedTier};
 use crate::registry::{Loaded, ModelInfo};
 use crate::reply::{Analysis, Event, Reply};
 use crate::request::{Generate, Request, check_text};
+use crate::responder::Voice;
+use crate::responder::foreign::{Backend, Desk, Foreign};
 use crate::shared::Shared;
 use crate::stream::{ReplyFuture, ReplyStream};
 use crate::summary::{self, SummaryOptions};
@@ -49,6 +53,7 @@ pub struct Engine(Arc<Handle>);
 /// Closes the engine when the last clone is gone.
 struct Handle {
     shared: Arc<Shared>,
+    desk: Arc<Desk>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -80,12 +85,14 @@ impl Engine {
         cache_config.max_bytes = cache_bytes as u64;
         let tier = shared_tier(&config, plugins.shared_tier)?
             .map(|tier| Arc::new(Tier::new(tier, &cache_config, config.breaker, Arc::clone(&observers))));
+        let generators = generators(&config, plugins.generators, &observers)?;
         let shared = Arc::new(Shared {
             queue: Queue::new(config.batcher.clone()),
-            cache: Cache::new(&cache_config, tier),
+            cache: Cache::new(&cache_config, tier, !generators.is_empty()),
             analyst,
             fingerprints,
             responders: schedulers.iter().map(|scheduler| Arc::clone(&scheduler.responder)).collect(),
+            generators,
             models,
             threads,
             isa,
@@ -100,9 +107,17 @@ impl Engine {
             stopped: (Mutex::new(false), Condvar::new()),
             config,
         });
-        let compute = Compute::new(Arc::clone(&shared), pool, schedulers);
+        let told = Arc::downgrade(&shared);
+        let desk = Desk::new(move || {
+            if let Some(shared) = told.upgrade() {
+                shared.queue.tell();
+            }
+        });
+        let foreign = Foreign::new(Arc::clone(&desk));
+        let compute = Compute::new(Arc::clone(&shared), pool, schedulers, foreign);
         let thread = spawn("antiphon-compute", move || compute.run())?;
-        let handle = Arc::new(Handle { shared, thread: Mutex::new(Some(thread)) });
+        let handle = Arc::new(Handle { shared, desk, thread: Mutex::new(Some(thread)) });
+        handle.start_generators()?;
         handle.serve_from_tier()?;
         Ok(Self(handle))
     }
@@ -220,11 +235,11 @@ impl Engine {
             self.check_process()?;
             let shared = &self.0.shared;
             request.validate(&shared.limits())?;
-            let responder = shared.choose(&request.options)?;
+            let voice = shared.choose(&request.options)?;
             let analyst = shared.analyst()?;
             shared.charge(&request.tenant_id, request.user_id.as_deref())?;
-            let key = shared.key(&request.options, |models| Key::process(&request, models), responder);
-            self.fly(self.terms(&request.options), responder, key, || {
+            let key = shared.key(&request.options, |origin| Key::process(&request, origin), voice);
+            self.fly(self.terms(&request.options), voice, key, || {
                 let message = analyst.prepare(request.message.clone())?;
                 Ok(Ask::Process(Box::new(request), message))
             })
@@ -269,14 +284,14 @@ impl Engine {
             self.check_process()?;
             let shared = &self.0.shared;
             request.validate(&shared.limits())?;
-            let responder = shared.choose(&request.options)?;
-            if responder.is_none() {
+            let voice = shared.choose(&request.options)?;
+            if voice == Voice::Template {
                 let what = "no responder is configured, expected one";
                 return Err(Error::new(ErrorKind::BackendUnavailable, what));
             }
             shared.charge(&request.tenant_id, request.user_id.as_deref())?;
-            let key = shared.key(&request.options, |models| Key::generate(&request, models), responder);
-            self.fly(self.terms(&request.options), responder, key, || Ok(Ask::Generate(Box::new(request))))
+            let key = shared.key(&request.options, |origin| Key::generate(&request, origin), voice);
+            self.fly(self.terms(&request.options), voice, key, || Ok(Ask::Generate(Box::new(request))))
         })
     }
 
@@ -306,9 +321,12 @@ impl Engine {
         ResponseCache(self)
     }
 
-    /// The models that are loaded.
+    /// The models that are loaded, and the host's generators.
     pub fn models(&self) -> Vec<ModelInfo> {
-        self.0.shared.models.clone()
+        let shared = &self.0.shared;
+        let generators =
+            shared.generators.iter().map(|backend| ModelInfo::of_generator(&backend.name, backend.state()));
+        shared.models.iter().cloned().chain(generators).collect()
     }
 
     /// Threads that compute.
@@ -340,15 +358,20 @@ impl Engine {
         self.0.shared.metrics.text(&self.0.shared)
     }
 
-    /// Takes a backend for a working one again, whose circuit breaker is open: `shared_tier`.
+    /// Takes a backend for a working one again, whose circuit breaker is open: a generator by its name, or `shared_tier`.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] where the engine has no such backend.
     pub fn reset_breaker(&self, backend: &str) -> Result<()> {
-        match &self.0.shared.cache.tier {
+        let shared = &self.0.shared;
+        if let Some(generator) = shared.generators.iter().find(|generator| generator.name == backend) {
+            generator.reset();
+            return Ok(());
+        }
+        match &shared.cache.tier {
             Some(tier) if backend == SHARED_TIER => tier.reset(),
             _ => {
-                let known: Vec<String> = self.0.shared.breakers().map(|(name, _)| name).collect();
+                let known: Vec<String> = shared.breakers().map(|(name, _)| name).collect();
                 let what = format!("no such backend, expected one of: {}", known.join(", "));
                 return Err(Error::new(ErrorKind::InvalidArgument, what));
             }
@@ -456,7 +479,7 @@ impl Engine {
     pub(crate) fn fly(
         &self,
         terms: Terms,
-        responder: Option<usize>,
+        voice: Voice,
         key: Option<Key>,
         ask: impl FnOnce() -> Result<Ask>,
     ) -> Result<ReplyStream> {
@@ -486,11 +509,11 @@ impl Engine {
             let place = Place { tenant, priority: terms.priority, tokens, deadline };
             let elsewhere = shared.cache.tier.as_ref().filter(|_| terms.cache == CacheMode::Use);
             let (Some(tier), Some(sought)) = (elsewhere, key.clone()) else {
-                let job = || Job::new(ask, Arc::clone(&flight), responder, key, terms.allowed);
+                let job = || Job::new(ask, Arc::clone(&flight), voice, key, terms.allowed);
                 return shared.queue.submit(place, job);
             };
             let message = ask.message().into();
-            let job = || Job::new(ask, Arc::clone(&flight), responder, key, terms.allowed);
+            let job = || Job::new(ask, Arc::clone(&flight), voice, key, terms.allowed);
             let number = shared.queue.submit_held(place, submitted + BUDGET, job)?;
             if !tier.submit(Task::Find { number, key: sought, message }) {
                 shared.queue.let_in(number);
@@ -508,6 +531,16 @@ impl Engine {
 }
 
 impl Handle {
+    /// Starts the threads that call the host's generators, if there are any.
+    fn start_generators(&self) -> Result<()> {
+        let threads = if self.shared.generators.is_empty() { 0 } else { self.shared.max_concurrent() };
+        for _ in 0..threads {
+            let desk = Arc::clone(&self.desk);
+            spawn("antiphon-generator", move || desk.serve())?;
+        }
+        Ok(())
+    }
+
     /// Starts the threads that look for answers in the shared tier, if there is one.
     fn serve_from_tier(&self) -> Result<()> {
         for _ in 0..self.shared.cache.tier.as_ref().map_or(0, |_| THREADS) {
@@ -530,6 +563,7 @@ impl Handle {
     fn close(&self) {
         self.shared.queue.close(Closing::Now);
         self.shared.cache.tier.iter().for_each(|tier| tier.close());
+        self.desk.close();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
             && thread.thread().id() != std::thread::current().id()
@@ -559,6 +593,27 @@ fn shared_tier(
         (None, Some(url)) => Ok(Some(Arc::new(crate::cache::Redis::new(url)?))),
         (plugin, _) => Ok(plugin),
     }
+}
+
+/// The host's generators, each under a name of its own.
+fn generators(
+    config: &EngineConfig,
+    plugins: Vec<Arc<dyn Generator>>,
+    observers: &Arc<Observers>,
+) -> Result<Vec<Arc<Backend>>> {
+    let mut backends: Vec<Arc<Backend>> = Vec::new();
+    for generator in plugins {
+        let backend = Backend::new(generator, Breaker::new(config.breaker), Arc::clone(observers));
+        let taken = ["responder", SHARED_TIER].contains(&backend.name.as_str())
+            || config.responders.contains_key(&backend.name)
+            || backends.iter().any(|other| other.name == backend.name);
+        if taken || !is_model_name(&backend.name) {
+            let what = "a generator's name is taken or no name, expected a new one of a-z, 0-9, '.', '_', '-', at most 64";
+            return Err(Error::new(ErrorKind::InvalidConfig, what));
+        }
+        backends.push(Arc::new(backend));
+    }
+    Ok(backends)
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {

@@ -15,13 +15,14 @@ use crate::reply::{
     Timings, Usage,
 };
 use crate::request::{Generate, Request};
+use crate::responder::Voice;
 
 /// A request, where its events go, and what is known of it so far.
 pub(crate) struct Job {
     pub(crate) ask: Ask,
     pub(crate) flight: Arc<Flight>,
-    /// Index of the responder that is to answer; none when there is none.
-    pub(crate) responder: Option<usize>,
+    /// Who is to answer.
+    pub(crate) voice: Voice,
     /// Where a finished answer may be kept.
     pub(crate) key: Option<Key>,
     /// What its first subscriber allows it.
@@ -69,7 +70,7 @@ impl Job {
     pub(crate) fn new(
         ask: Ask,
         flight: Arc<Flight>,
-        responder: Option<usize>,
+        voice: Voice,
         key: Option<Key>,
         allowed: Duration,
     ) -> Self {
@@ -78,7 +79,7 @@ impl Job {
         // Sampled without a seed: draw one. `RandomState` is the standard library's source of random bits.
         let seed = options.seed.unwrap_or_else(|| RandomState::new().hash_one(submitted));
         let times = Times { submitted, admitted: None, analysed: None, first_token: None };
-        Self { ask, flight, responder, key, allowed, seed, analysis: None, times }
+        Self { ask, flight, voice, key, allowed, seed, analysis: None, times }
     }
 
     pub(crate) fn options(&self) -> &RequestOptions {
@@ -104,6 +105,18 @@ impl Job {
         let Some(Event::Done(mut reply)) = events.pop() else { return };
         freshen(&mut reply, CacheOutcome::Shared, self.times.submitted);
         events.into_iter().for_each(|event| self.flight.push(event));
+        self.flight.land(Event::Done(reply));
+    }
+
+    /// Ends the flight with an older answer, as its own can not be had.
+    pub(crate) fn serve_stale(self, events: &[Event]) {
+        let Some((Event::Done(reply), events)) = events.split_last() else { return };
+        let mut reply = reply.clone();
+        freshen(&mut reply, CacheOutcome::Hit, self.times.submitted);
+        reply.metadata.response_generation.degraded = Some(Degraded::Cache);
+        // Its analysis has been told.
+        let chunks = events.iter().filter(|event| matches!(event, Event::Chunk { .. }));
+        chunks.for_each(|chunk| self.flight.push(chunk.clone()));
         self.flight.land(Event::Done(reply));
     }
 

@@ -150,6 +150,12 @@ impl Request {
 }
 
 impl Generate {
+    /// The turns of a message with all else as it asks.
+    pub(crate) fn of(request: Request, messages: Vec<Message>) -> Self {
+        let Request { tenant_id, user_id, conversation_id, options, .. } = request;
+        Self { messages, prompt: None, tenant_id, user_id, conversation_id, options }
+    }
+
     /// Chat turns to continue.
     pub fn messages(messages: impl Into<Vec<Message>>) -> Self {
         Self {

@@ -11,7 +11,7 @@ use crate::analyst::Analyst;
 use crate::batcher::Queue;
 use crate::batcher::quota::Quota;
 use crate::breaker::BreakerState;
-use crate::cache::{Cache, Key, SHARED_TIER};
+use crate::cache::{Cache, Key, Origin, SHARED_TIER};
 use crate::compute::Quick;
 use crate::config::EngineConfig;
 use crate::error::{Error, ErrorKind, Result, check_process};
@@ -20,7 +20,8 @@ use crate::observe::Metrics;
 use crate::options::{CacheMode, RequestOptions};
 use crate::registry::ModelInfo;
 use crate::request::Limits;
-use crate::responder::Responder;
+use crate::responder::foreign::Backend;
+use crate::responder::{Responder, Voice};
 
 /// What callers and the compute thread share.
 pub(crate) struct Shared {
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) analyst: Option<Arc<Analyst>>,
     pub(crate) fingerprints: BTreeMap<String, String>,
     pub(crate) responders: Vec<Arc<Responder>>,
+    /// Generators of the host.
+    pub(crate) generators: Vec<Arc<Backend>>,
     pub(crate) config: EngineConfig,
     pub(crate) models: Vec<ModelInfo>,
     pub(crate) threads: usize,
@@ -56,11 +59,14 @@ impl Shared {
     }
 
     /// Fingerprints of the models that take part in an answer, by role.
-    pub(crate) fn fingerprints(&self, responder: Option<usize>) -> BTreeMap<String, String> {
+    pub(crate) fn fingerprints(&self, voice: Voice) -> BTreeMap<String, String> {
         let mut fingerprints = self.fingerprints.clone();
-        if let Some(index) = responder {
-            fingerprints.insert("responder".to_owned(), self.responders[index].fingerprint.clone());
-        }
+        let responder = match voice {
+            Voice::Template => return fingerprints,
+            Voice::Responder(index) => self.responders[index].fingerprint.clone(),
+            Voice::Generator(index) => format!("generator:{}", self.generators[index].name),
+        };
+        fingerprints.insert("responder".to_owned(), responder);
         fingerprints
     }
 
@@ -97,34 +103,40 @@ impl Shared {
         self.analyst.as_deref().ok_or_else(missing)
     }
 
-    /// The responder that a request names, or the engine's own.
-    pub(crate) fn choose(&self, options: &RequestOptions) -> Result<Option<usize>> {
-        let index = match &options.model {
-            None => (self.config.responder.is_some()).then_some(0),
-            Some(name) => {
-                let known = self.responders.iter().position(|responder| responder.name == *name);
-                if known.is_none() {
-                    let names: Vec<&str> =
-                        self.responders.iter().map(|responder| responder.name.as_str()).collect();
-                    let what = format!("`model` names no responder, expected one of: {}", names.join(", "));
-                    return Err(Error::new(ErrorKind::UnknownModel, what));
-                }
-                known
-            }
+    /// Who is to answer: whom the request names, or the engine's own responder, or the host's first generator.
+    pub(crate) fn choose(&self, options: &RequestOptions) -> Result<Voice> {
+        let voice = match &options.model {
+            None if self.config.responder.is_some() => Voice::Responder(0),
+            None if !self.generators.is_empty() => Voice::Generator(0),
+            None => Voice::Template,
+            Some(name) => self.named(name)?,
         };
-        if let Some(index) = index
+        if let Voice::Responder(index) = voice
             && let vocab = self.responders[index].decoder.config().vocab
             && let Some(id) = options.logit_bias.keys().find(|&&id| id as usize >= vocab)
         {
             let what = format!("`logit_bias` has token {id}, expected below {vocab}");
             return Err(Error::new(ErrorKind::InvalidArgument, what));
         }
-        Ok(index)
+        Ok(voice)
+    }
+
+    fn named(&self, name: &str) -> Result<Voice> {
+        let responders = self.responders.iter().map(|responder| responder.name.as_str());
+        let generators = self.generators.iter().map(|backend| backend.name.as_str());
+        let responder = responders.clone().position(|known| known == name).map(Voice::Responder);
+        let generator = || generators.clone().position(|known| known == name).map(Voice::Generator);
+        responder.or_else(generator).ok_or_else(|| {
+            let names: Vec<&str> = responders.chain(generators.clone()).collect();
+            let what = format!("`model` names no responder, expected one of: {}", names.join(", "));
+            Error::new(ErrorKind::UnknownModel, what)
+        })
     }
 
     /// The backends that may fail, and whether they are asked.
     pub(crate) fn breakers(&self) -> impl Iterator<Item = (String, BreakerState)> {
-        self.cache.tier.iter().map(|tier| (SHARED_TIER.to_owned(), tier.state()))
+        let tier = self.cache.tier.iter().map(|tier| (SHARED_TIER.to_owned(), tier.state()));
+        tier.chain(self.generators.iter().map(|backend| (backend.name.clone(), backend.state())))
     }
 
     pub(crate) fn charge(&self, tenant: &str, user: Option<&str>) -> Result<()> {
@@ -135,11 +147,12 @@ impl Shared {
     pub(crate) fn key(
         &self,
         options: &RequestOptions,
-        key: impl FnOnce(&BTreeMap<String, String>) -> Option<Key>,
-        responder: Option<usize>,
+        key: impl FnOnce(&Origin) -> Option<Key>,
+        voice: Voice,
     ) -> Option<Key> {
-        let wanted = options.cache != CacheMode::Bypass && responder.is_some();
-        wanted.then(|| key(&self.fingerprints(responder))).flatten()
+        let wanted = options.cache != CacheMode::Bypass && voice != Voice::Template;
+        let origin = || Origin { models: self.fingerprints(voice), is_personal: !self.generators.is_empty() };
+        wanted.then(|| key(&origin())).flatten()
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct Queue<Quick, Job> {
     limits: BatcherConfig,
     /// Somebody has left, somewhere.
     attention: Arc<AtomicBool>,
+    /// Something was written elsewhere.
+    news: AtomicBool,
 }
 
 struct State<Quick, Job> {
@@ -85,7 +87,13 @@ impl<Quick, Job> Queue<Quick, Job> {
             mean_service: None,
             running: 0,
         };
-        Self { state: Mutex::new(state), changed: Condvar::new(), limits, attention: Arc::default() }
+        Self {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            limits,
+            attention: Arc::default(),
+            news: AtomicBool::new(false),
+        }
     }
 
     /// Raised by a flight whose last subscriber leaves.
@@ -166,17 +174,29 @@ impl<Quick, Job> Queue<Quick, Job> {
         self.changed.notify_one();
     }
 
-    /// Waits until there is something to do for an idle engine: work, the end of a window, a deadline.
-    pub(crate) fn wait(&self) {
+    /// Says that something was written elsewhere.
+    pub(crate) fn tell(&self) {
+        // With the lock, so that it cannot come between a look and the sleep after it.
+        let state = self.lock();
+        self.news.store(true, Ordering::Release);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Waits until there is something to do for an engine that has nothing to compute: work for one of `places` in the batch,
+    /// the end of a window, a deadline, news, or `until`, which is none when nothing at all is under way.
+    pub(crate) fn wait(&self, places: usize, until: Option<Instant>) {
         let mut state = self.lock();
         state.line_up_overdue();
-        while state.closing.is_none()
+        while !state.is_ending(places, until.is_none())
             && state.quick.is_empty()
             && !self.attention.load(Ordering::Acquire)
-            && !state.is_ripe(&self.limits, self.limits.max_concurrent)
+            && !self.news.swap(false, Ordering::AcqRel)
+            && !(places > 0 && state.is_ripe(&self.limits, places))
         {
             // Looked up anew each time: whoever woke us may have brought the first request.
-            let Some(moment) = state.next_moment(&self.limits) else {
+            let next = state.next_moment(&self.limits, places);
+            let Some(moment) = next.into_iter().chain(until).min() else {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
@@ -365,9 +385,19 @@ impl<Quick, Job> State<Quick, Job> {
     }
 
     /// When a waiting request is to be looked at again: at the end of its window, at its deadline, without word.
-    fn next_moment(&self, limits: &BatcherConfig) -> Option<Instant> {
-        let window = self.oldest().map(|since| since + Duration::from_millis(limits.window_ms));
+    fn next_moment(&self, limits: &BatcherConfig, places: usize) -> Option<Instant> {
+        let window = self.oldest().filter(|_| places > 0);
+        let window = window.map(|since| since + Duration::from_millis(limits.window_ms));
         [window, self.next_deadline, self.lobby.earliest()].into_iter().flatten().min()
+    }
+
+    /// Whether the engine ends now, or drains and has something to take or nothing left.
+    fn is_ending(&self, places: usize, is_idle: bool) -> bool {
+        match self.closing {
+            None => false,
+            Some(Closing::Draining) => is_idle || (places > 0 && self.waiting > 0),
+            Some(Closing::Now) => true,
+        }
     }
 
     /// Whether admission should take what waits: the batch is full, or the window of one has passed.
@@ -507,7 +537,7 @@ mod tests {
         std::thread::scope(|scope| {
             let sleeper = scope.spawn(|| {
                 while queue.take(2).is_empty() {
-                    queue.wait();
+                    queue.wait(2, None);
                 }
             });
             std::thread::sleep(Duration::from_millis(10));
@@ -531,9 +561,23 @@ mod tests {
         assert_eq!(queue.take_held(answered), None);
         queue.let_in(let_in);
         assert_eq!(queue.take(9), [2]);
-        queue.wait();
+        queue.wait(5, None);
         assert_eq!(queue.take(9), [3], "it was woken by the end of the wait");
         assert_eq!(queue.load(), Load::default());
+    }
+
+    #[test]
+    fn without_a_free_place_a_sleeper_is_woken_by_news_and_its_own_deadline_alone() {
+        let queue = queue(10, 0);
+        submit(&queue, 1, Priority::Normal, 1).unwrap();
+        queue.wait(0, Some(Instant::now() + Duration::from_millis(5)));
+        std::thread::scope(|scope| {
+            let sleeper = scope.spawn(|| queue.wait(0, None));
+            queue.tell();
+            sleeper.join().unwrap();
+        });
+        queue.wait(1, None);
+        assert_eq!(queue.take(1), [1]);
     }
 
     #[test]

@@ -16,10 +16,10 @@ impl Key {
     /// The key of a message, or none when an equal request need not get an equal answer.
     ///
     /// Every field is named: a new one does not compile until somebody has decided where it belongs.
-    pub(crate) fn process(request: &Request, models: &BTreeMap<String, String>) -> Option<Self> {
-        let Request { message, tenant_id, user_id: _, conversation_id: _, history, context, options } =
-            request;
-        let mut hasher = Fields::new("process", models);
+    pub(crate) fn process(request: &Request, origin: &Origin) -> Option<Self> {
+        let Request { message, tenant_id, user_id, conversation_id, history, context, options } = request;
+        let mut hasher = Fields::new("process", origin);
+        hasher.person(origin, user_id, conversation_id);
         hasher.field("message", message.as_bytes());
         hasher.messages(history);
         hasher.field("context", serde_json::to_string(context).ok()?.as_bytes());
@@ -28,9 +28,10 @@ impl Key {
     }
 
     /// The key of a continuation.
-    pub(crate) fn generate(request: &Generate, models: &BTreeMap<String, String>) -> Option<Self> {
-        let Generate { messages, prompt, tenant_id, user_id: _, conversation_id: _, options } = request;
-        let mut hasher = Fields::new("generate", models);
+    pub(crate) fn generate(request: &Generate, origin: &Origin) -> Option<Self> {
+        let Generate { messages, prompt, tenant_id, user_id, conversation_id, options } = request;
+        let mut hasher = Fields::new("generate", origin);
+        hasher.person(origin, user_id, conversation_id);
         hasher.messages(messages);
         hasher.field("prompt", &[u8::from(prompt.is_some())]);
         hasher.field("prompt", prompt.as_deref().unwrap_or_default().as_bytes());
@@ -63,14 +64,22 @@ impl Key {
     }
 }
 
+/// Who answers.
+pub(crate) struct Origin {
+    /// Fingerprints by role.
+    pub(crate) models: BTreeMap<String, String>,
+    /// Whether code of the host takes part, which may answer each user and conversation in its own way.
+    pub(crate) is_personal: bool,
+}
+
 struct Fields(blake3::Hasher);
 
 impl Fields {
-    fn new(kind: &str, models: &BTreeMap<String, String>) -> Self {
+    fn new(kind: &str, origin: &Origin) -> Self {
         let mut fields = Self(blake3::Hasher::new());
         fields.field("engine", crate::VERSION.as_bytes());
         fields.field("kind", kind.as_bytes());
-        for (role, fingerprint) in models {
+        for (role, fingerprint) in &origin.models {
             fields.field(role, fingerprint.as_bytes());
         }
         fields
@@ -80,6 +89,15 @@ impl Fields {
         for part in [tag.as_bytes(), value] {
             self.0.update(&(part.len() as u64).to_le_bytes());
             self.0.update(part);
+        }
+    }
+
+    fn person(&mut self, origin: &Origin, user: &Option<String>, conversation: &Option<String>) {
+        for (tag, id) in
+            [("user", user), ("conversation", conversation)].into_iter().filter(|_| origin.is_personal)
+        {
+            self.field(tag, &[u8::from(id.is_some())]);
+            self.field(tag, id.as_deref().unwrap_or_default().as_bytes());
         }
     }
 
@@ -154,8 +172,12 @@ mod tests {
     use super::*;
     use crate::options::{CacheMode, Overflow, Priority};
 
+    fn origin(analyst: &str, is_personal: bool) -> Origin {
+        Origin { models: BTreeMap::from([("analyst".into(), analyst.into())]), is_personal }
+    }
+
     fn key(request: &Request) -> Key {
-        Key::process(request, &BTreeMap::from([("analyst".into(), "1".into())])).unwrap()
+        Key::process(request, &origin("1", false)).unwrap()
     }
 
     #[test]
@@ -188,7 +210,7 @@ mod tests {
         ];
         let mut keys: Vec<Key> = different.iter().map(key).collect();
         keys.push(key(&base()));
-        keys.push(Key::process(&base(), &BTreeMap::from([("analyst".into(), "2".into())])).unwrap());
+        keys.push(Key::process(&base(), &origin("2", false)).unwrap());
         for (index, key) in keys.iter().enumerate() {
             assert!(!keys[index + 1..].contains(key), "{index}");
         }
@@ -205,6 +227,22 @@ mod tests {
 
     #[test]
     fn faults_85_a_drawn_answer_has_no_key() {
-        assert!(Key::process(&Request::new("x").temperature(1.0), &BTreeMap::new()).is_none());
+        assert!(Key::process(&Request::new("x").temperature(1.0), &origin("1", false)).is_none());
+    }
+
+    #[test]
+    fn where_code_of_the_host_answers_user_and_conversation_change_the_key() {
+        let requests = [
+            Request::new("x"),
+            Request::new("x").user(""),
+            Request::new("x").user("u"),
+            Request::new("x").conversation("u"),
+            Request::new("x").user("u").conversation("c"),
+        ];
+        let keys: Vec<Key> =
+            requests.iter().map(|request| Key::process(request, &origin("1", true)).unwrap()).collect();
+        for (index, key) in keys.iter().enumerate() {
+            assert!(!keys[index + 1..].contains(key), "{index}");
+        }
     }
 }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use lru::LruCache;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::key::Key;
+pub(crate) use self::key::{Key, Origin};
 #[cfg(feature = "redis")]
 pub(crate) use self::redis::Redis;
 pub(crate) use self::tier::{BUDGET, SHARED_TIER, THREADS, Task, Tier};
@@ -110,6 +110,8 @@ fn lasting(request: Request) -> Result<Request> {
 pub(crate) struct Cache {
     state: Mutex<State>,
     ttl: Duration,
+    /// How long past its time an answer may serve where none can be had.
+    stale: Duration,
     /// What other engines share with this one.
     pub(crate) tier: Option<Arc<Tier>>,
 }
@@ -130,6 +132,8 @@ struct Entry {
     events: Arc<[Event]>,
     bytes: usize,
     stored: Instant,
+    /// Somebody has found it too old.
+    is_expired: bool,
 }
 
 #[derive(Default)]
@@ -182,7 +186,8 @@ pub struct CacheStats {
 }
 
 impl Cache {
-    pub(crate) fn new(config: &CacheConfig, tier: Option<Arc<Tier>>) -> Self {
+    /// `may_degrade`: a backend answers that can fail, so answers are kept past their time.
+    pub(crate) fn new(config: &CacheConfig, tier: Option<Arc<Tier>>, may_degrade: bool) -> Self {
         let state = State {
             // The order of use comes from the crate, the bounds are ours: bytes count first.
             entries: LruCache::unbounded(),
@@ -193,14 +198,15 @@ impl Cache {
             bytes: 0,
             counts: Counts::default(),
         };
-        Self { state: Mutex::new(state), ttl: Duration::from_secs(config.ttl_seconds), tier }
+        let stale = Duration::from_secs(if may_degrade { config.stale_seconds } else { 0 });
+        Self { state: Mutex::new(state), ttl: Duration::from_secs(config.ttl_seconds), stale, tier }
     }
 
     /// An answer that is young enough, or a flight to join until `deadline`. If there is neither, `own` is the flight that
     /// others will join, at one moment: of equal requests that come at once, exactly one flies.
     pub(crate) fn find(&self, key: &Key, own: &Arc<Flight>, deadline: Instant) -> Found {
         let mut state = self.lock();
-        if let Some(events) = state.young(key, self.ttl) {
+        if let Some(events) = state.young(key, self.ttl, self.stale) {
             state.counts.hits += 1;
             return Found::Answer(events);
         }
@@ -218,6 +224,13 @@ impl Cache {
             state.sweep_at = (state.flights.len() * 2).max(FEW_FLIGHTS);
         }
         Found::Nothing
+    }
+
+    /// An answer of any age that is not too old to serve where none can be had.
+    pub(crate) fn find_stale(&self, key: &Key) -> Option<Arc<[Event]>> {
+        let mut state = self.lock();
+        let entry = state.entries.get(key).filter(|entry| entry.stored.elapsed() < self.ttl + self.stale)?;
+        Some(Arc::clone(&entry.events))
     }
 
     /// Keeps an answer, for other engines too.
@@ -250,7 +263,7 @@ impl Cache {
         state.shrink(max_bytes, max_entries);
         state.bytes += bytes;
         state.counts.stored += 1;
-        state.entries.put(key, Entry { events, bytes, stored: Instant::now() });
+        state.entries.put(key, Entry { events, bytes, stored: Instant::now(), is_expired: false });
     }
 
     /// Forgets the answers of a tenant, or all.
@@ -295,14 +308,17 @@ impl Cache {
 }
 
 impl State {
-    /// The events of an entry that is not past its time to live; one that is, goes.
-    fn young(&mut self, key: &Key, ttl: Duration) -> Option<Arc<[Event]>> {
-        let entry = self.entries.get(key)?;
-        if entry.stored.elapsed() < ttl {
+    /// The events of an entry that is not past its time to live; one that is goes, unless it may serve stale.
+    fn young(&mut self, key: &Key, ttl: Duration, stale: Duration) -> Option<Arc<[Event]>> {
+        let entry = self.entries.get_mut(key)?;
+        let age = entry.stored.elapsed();
+        if age < ttl {
             return Some(Arc::clone(&entry.events));
         }
-        self.remove(key);
-        self.counts.expired += 1;
+        self.counts.expired += u64::from(!std::mem::replace(&mut entry.is_expired, true));
+        if age >= ttl + stale {
+            self.remove(key);
+        }
         None
     }
 
@@ -386,7 +402,11 @@ mod tests {
     }
 
     fn cache(max_bytes: u64, max_entries: usize, ttl_seconds: u64) -> Cache {
-        Cache::new(&CacheConfig { max_bytes, max_entries, ttl_seconds, ..CacheConfig::default() }, None)
+        Cache::new(
+            &CacheConfig { max_bytes, max_entries, ttl_seconds, ..CacheConfig::default() },
+            None,
+            false,
+        )
     }
 
     #[test]
@@ -422,6 +442,18 @@ mod tests {
         assert!(get(&cache, &key("a", 1)).is_none());
         let stats = cache.stats();
         assert_eq!((stats.expired, stats.misses, stats.entries, stats.bytes), (1, 1, 0, 0));
+    }
+
+    #[test]
+    fn an_answer_past_its_time_serves_only_where_none_can_be_had() {
+        let config = CacheConfig { ttl_seconds: 0, stale_seconds: 60, ..CacheConfig::default() };
+        let cache = Cache::new(&config, None, true);
+        cache.insert(key("a", 1), chunk(1));
+        assert!(get(&cache, &key("a", 1)).is_none());
+        assert!(get(&cache, &key("a", 1)).is_none());
+        assert!(cache.find_stale(&key("a", 1)).is_some());
+        assert_eq!((cache.stats().expired, cache.stats().entries), (1, 1));
+        assert!(cache.find_stale(&key("b", 1)).is_none(), "another tenant");
     }
 
     #[test]

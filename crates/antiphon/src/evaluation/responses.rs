@@ -13,6 +13,7 @@ use crate::options::{CacheMode, RequestOptions};
 use crate::reply::FinishReason;
 use crate::request::{Generate, Message, Request};
 use crate::responder::Responder;
+use crate::responder::Voice;
 use crate::responder::score::{Score, Scorer};
 
 /// What was measured of answers.
@@ -51,11 +52,11 @@ pub(super) fn measure(
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<ResponsesReport> {
     let shared = engine.shared();
-    let Some(responder) = shared.choose(&RequestOptions::default())?.map(|index| &shared.responders[index])
-    else {
+    let Voice::Responder(index) = shared.choose(&RequestOptions::default())? else {
         let what = "no responder is configured, expected one";
         return Err(Error::new(ErrorKind::BackendUnavailable, what));
     };
+    let responder = &shared.responders[index];
     let dialogues: Vec<Dialogue> =
         data.records().iter().map(super::dataset::Record::dialogue).collect::<Result<_>>()?;
     let answers = Answers::new(&dialogues, responder)?;

@@ -48,7 +48,7 @@ impl Health {
         if shared.analyst.is_none() {
             diagnostics.push("no analyst is configured: messages cannot be analysed".to_owned());
         }
-        if shared.config.responder.is_none() {
+        if shared.config.responder.is_none() && shared.generators.is_empty() {
             diagnostics.push("no responder is configured: answers come from templates".to_owned());
         }
         for (backend, state) in shared.breakers().filter(|(_, state)| *state != BreakerState::Closed) {

@@ -35,15 +35,19 @@
 //! ```
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::request::Generate;
+
 /// What a host puts into an engine when it opens it with [`Engine::open_with`](crate::Engine::open_with).
 #[derive(Clone, Default)]
 pub struct Plugins {
     pub(crate) shared_tier: Option<Arc<dyn SharedTier>>,
+    pub(crate) generators: Vec<Arc<dyn Generator>>,
     pub(crate) observers: Vec<Arc<dyn Observer>>,
 }
 
@@ -56,6 +60,12 @@ impl Plugins {
     /// A cache tier that engines share. It goes before the one that `cache.shared_tier` names.
     pub fn shared_tier(mut self, tier: Arc<dyn SharedTier>) -> Self {
         self.shared_tier = Some(tier);
+        self
+    }
+
+    /// A model of the host's own, by its name for `options.model`; the first one answers where `responder` is null.
+    pub fn add_generator(mut self, generator: Arc<dyn Generator>) -> Self {
+        self.generators.push(generator);
         self
     }
 
@@ -94,6 +104,68 @@ pub trait SharedTier: Send + Sync {
     /// # Errors
     /// Whatever went wrong.
     fn remove(&self, key: &[u8]) -> Result<(), PluginError>;
+}
+
+/// A model of the host's own: one behind a network, for instance. The engine analyses, queues, caches and streams around it.
+///
+/// ```
+/// use std::ops::ControlFlow;
+/// use std::sync::Arc;
+///
+/// use antiphon::plugin::{Generator, PluginError, Plugins};
+/// use antiphon::{Engine, EngineConfig, Generate, Request};
+///
+/// struct Parrot;
+///
+/// impl Generator for Parrot {
+///     fn name(&self) -> &str {
+///         "parrot"
+///     }
+///     fn generate(
+///         &self,
+///         request: &Generate,
+///         write: &mut dyn FnMut(&str) -> ControlFlow<()>,
+///     ) -> Result<(), PluginError> {
+///         for word in request.messages.last().map_or("", |turn| &turn.content).split_inclusive(' ') {
+///             if write(word).is_break() {
+///                 break;
+///             }
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let plugins = Plugins::new().add_generator(Arc::new(Parrot));
+/// let engine = Engine::open_with(EngineConfig::default(), plugins)?;
+/// let reply = engine.process_blocking(Request::new("Where is my parcel?").model("parrot"))?;
+/// assert_eq!(reply.response, "Where is my parcel?");
+/// # Ok::<(), antiphon::Error>(())
+/// ```
+///
+/// # Threads
+/// Called from threads of the engine, as many at once as `batcher.max_concurrent`. It may block: deadlines and cancels end
+/// the request without it, and it learns of them by `Break` from its next `write`. A call that never returns costs its
+/// thread.
+///
+/// # When it fails
+/// A failure or a panic before the first piece is answered from the cache (up to `cache.stale_seconds` past its time), else
+/// by a template from the analysis, else with [`BackendUnavailable`](crate::ErrorKind::BackendUnavailable); one after it ends
+/// the stream with [`PluginFailed`](crate::ErrorKind::PluginFailed). After `breaker.failure_threshold` failures in a row it is
+/// not called for `breaker.reset_after_ms`.
+pub trait Generator: Send + Sync {
+    /// What `options.model` calls it: of a-z, 0-9, '.', '_', '-', at most 64, beginning with a letter or digit.
+    fn name(&self) -> &str;
+
+    /// Writes the answer to the last turn, in pieces as they come. Of the options those that shape text are its to heed;
+    /// stop texts, the deadline and the cache are looked after.
+    ///
+    /// # Errors
+    /// Whatever went wrong.
+    fn generate(
+        &self,
+        request: &Generate,
+        write: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<(), PluginError>;
 }
 
 /// Someone who is told what happens in an engine. No text of a user is in what is told.

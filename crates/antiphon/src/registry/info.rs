@@ -4,6 +4,8 @@ use antiphon_inference::format::Package;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::breaker::BreakerState;
+
 /// A model of an engine.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -55,6 +57,20 @@ impl ModelInfo {
             config: package.config.clone(),
             fingerprint: package.fingerprint.clone(),
             bytes: bytes as u64,
+        }
+    }
+
+    /// A generator of the host: the engine knows its name, and whether it answers.
+    pub(crate) fn of_generator(name: &str, state: BreakerState) -> Self {
+        Self {
+            model_name: name.to_owned(),
+            version: "unversioned".into(),
+            status: if state == BreakerState::Open { ModelStatus::Failed } else { ModelStatus::Available },
+            task: "generation".into(),
+            performance_metrics: Map::new(),
+            config: Value::Null,
+            fingerprint: format!("generator:{name}"),
+            bytes: 0,
         }
     }
 

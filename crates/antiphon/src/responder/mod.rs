@@ -1,6 +1,7 @@
 //! The answering side: a decoder, what it is told, and the batch of sequences that it writes.
 
 pub(crate) mod degrade;
+pub(crate) mod foreign;
 pub(crate) mod prompt;
 pub(crate) mod scheduler;
 pub(crate) mod score;
@@ -12,6 +13,17 @@ use antiphon_inference::template::ChatTemplate;
 use antiphon_inference::tokenizer::Tokenizer;
 
 use crate::error::{Error, ErrorKind, Result};
+
+/// Who is to answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Voice {
+    /// Nobody: the analysis answers in its own words.
+    Template,
+    /// A responder of the engine.
+    Responder(usize),
+    /// A generator of the host.
+    Generator(usize),
+}
 
 /// A decoder with its tokenizer and chat template.
 pub(crate) struct Responder {

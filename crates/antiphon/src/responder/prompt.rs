@@ -13,11 +13,7 @@ use crate::request::{Generate, Message, Request, Role};
 impl Responder {
     /// The prompt of a message, with its analysis.
     pub(crate) fn prompt(&self, request: &Request, analysis: &Analysis) -> Result<Vec<u32>> {
-        let mut messages = Vec::with_capacity(request.history.len() + 2);
-        messages.push(Message::system(system_text(analysis, request.previous_intent())));
-        messages.extend(request.history.iter().cloned());
-        messages.push(Message::user(request.message.clone()));
-        self.fit(messages, &request.options)
+        self.fit(turns(request, analysis), &request.options)
     }
 
     /// The prompt of chat turns, or of a text as it stands.
@@ -75,6 +71,15 @@ impl Responder {
         );
         Error::new(ErrorKind::ContextFull, what)
     }
+}
+
+/// System text from the analysis, the history, the message.
+pub(crate) fn turns(request: &Request, analysis: &Analysis) -> Vec<Message> {
+    let mut messages = Vec::with_capacity(request.history.len() + 2);
+    messages.push(Message::system(system_text(analysis, request.previous_intent())));
+    messages.extend(request.history.iter().cloned());
+    messages.push(Message::user(request.message.clone()));
+    messages
 }
 
 /// What the analysis found, in the words the bundled responder was trained with; other instruct models read it as plain

@@ -8,7 +8,7 @@ use crate::job::Ask;
 use crate::options::{CacheMode, Overflow};
 use crate::reply::FinishReason;
 use crate::request::{Generate, Message};
-use crate::responder::Responder;
+use crate::responder::{Responder, Voice};
 use crate::stream::ReplyFuture;
 
 /// How much goes into one prompt, and how much comes out.
@@ -126,7 +126,8 @@ impl<'a> Plan<'a> {
     async fn ask(&self, engine: &Engine, responder: usize, text: &str) -> Result<String> {
         let request = self.request(text);
         let terms = engine.terms(&request.options);
-        let stream = engine.fly(terms, Some(responder), None, || Ok(Ask::Generate(Box::new(request))));
+        let stream =
+            engine.fly(terms, Voice::Responder(responder), None, || Ok(Ask::Generate(Box::new(request))));
         let reply = ReplyFuture::new(stream).await?;
         match reply.finish_reason() {
             FinishReason::Stop | FinishReason::Length => Ok(reply.response.trim().to_owned()),

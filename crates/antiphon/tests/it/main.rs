@@ -16,8 +16,10 @@ mod evaluation;
 mod faults;
 mod fork;
 mod generate;
+mod generator;
 mod load;
 mod metrics;
+mod observe;
 mod process;
 #[cfg(feature = "redis")]
 mod redis;

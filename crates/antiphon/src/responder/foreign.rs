@@ -1,0 +1,315 @@
+//! Answers by generators of the host: foreign code, which may fail, panic or never return.
+//!
+//! A generator runs on a thread of its own kind; the compute thread reads what it wrote, keeps the deadline and lets the
+//! request go when it is over, whether the generator has noticed or not.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use antiphon_inference::stop::StopFilter;
+
+use crate::breaker::{Breaker, BreakerState};
+use crate::error::{Error, ErrorKind, Result};
+use crate::flight::Departure;
+use crate::job::{Job, Outcome};
+use crate::observe::Observers;
+use crate::plugin::{Generator, PluginError};
+use crate::reply::{Event, FinishReason, Usage};
+use crate::request::Generate;
+
+/// A generator and how it has done.
+pub(crate) struct Backend {
+    generator: Arc<dyn Generator>,
+    pub(crate) name: String,
+    breaker: Breaker,
+    observers: Arc<Observers>,
+}
+
+/// The answers that generators work on.
+pub(crate) struct Foreign {
+    desk: Arc<Desk>,
+    live: Vec<Speech>,
+}
+
+/// An answer in the making.
+struct Speech {
+    job: Job,
+    backend: Arc<Backend>,
+    inbox: Arc<Inbox>,
+    stops: StopFilter,
+    response: String,
+    chunks: u64,
+}
+
+/// How an answer ended.
+pub(crate) enum End {
+    /// With what there is.
+    Reply(Job, Outcome),
+    /// With nothing, and somebody else may answer.
+    Silent(Job, Error),
+    /// With an error.
+    Error(Job, Error),
+}
+
+/// Where the generators' threads find work.
+pub(crate) struct Desk {
+    tasks: Mutex<Tasks>,
+    changed: Condvar,
+    /// Tells the compute thread that there is something to read.
+    news: Box<dyn Fn() + Send + Sync>,
+}
+
+#[derive(Default)]
+struct Tasks {
+    waiting: VecDeque<(Arc<Backend>, Generate, Arc<Inbox>)>,
+    closed: bool,
+}
+
+/// What a generator has written and the compute thread has not yet read.
+#[derive(Default)]
+struct Inbox(Mutex<Letters>);
+
+#[derive(Default)]
+struct Letters {
+    text: String,
+    ended: Option<Result<(), PluginError>>,
+    /// Nobody reads any more.
+    unwanted: bool,
+}
+
+impl Backend {
+    pub(crate) fn new(generator: Arc<dyn Generator>, breaker: Breaker, observers: Arc<Observers>) -> Self {
+        Self { name: generator.name().to_owned(), generator, breaker, observers }
+    }
+
+    pub(crate) fn state(&self) -> BreakerState {
+        self.breaker.state(Instant::now())
+    }
+
+    /// Takes the generator for a working one again.
+    pub(crate) fn reset(&self) {
+        self.succeed("it was reset");
+    }
+
+    fn succeed(&self, why: &str) {
+        if self.breaker.succeed() {
+            self.observers.breaker(&self.name, BreakerState::Closed, why);
+        }
+    }
+
+    fn fail(&self, why: &str) {
+        if self.breaker.fail(Instant::now()) {
+            self.observers.breaker(&self.name, BreakerState::Open, why);
+        }
+    }
+
+    fn run(&self, request: &Generate, inbox: &Inbox, news: &dyn Fn()) {
+        let mut write = |piece: &str| {
+            let mut letters = inbox.lock();
+            if letters.unwanted {
+                return ControlFlow::Break(());
+            }
+            letters.text.push_str(piece);
+            drop(letters);
+            news();
+            ControlFlow::Continue(())
+        };
+        let ended = catch_unwind(AssertUnwindSafe(|| self.generator.generate(request, &mut write)))
+            .unwrap_or_else(|_| Err(PluginError::new("it panicked")));
+        inbox.lock().ended = Some(ended);
+        news();
+    }
+}
+
+impl Foreign {
+    pub(crate) fn new(desk: Arc<Desk>) -> Self {
+        Self { desk, live: Vec::new() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Lets a generator answer, unless its breaker is open: then the job comes back.
+    pub(crate) fn join(&mut self, job: Job, backend: &Arc<Backend>, request: Generate) -> Option<End> {
+        if !backend.breaker.admits(Instant::now()) {
+            let what =
+                format!("the generator `{}` failed too often and is left alone for a while", backend.name);
+            return Some(End::Silent(job, Error::new(ErrorKind::BackendUnavailable, what)));
+        }
+        let stops = match StopFilter::new(request.options.stop.clone()) {
+            Ok(stops) => stops,
+            Err(error) => return Some(End::Error(job, error.into())),
+        };
+        let (backend, inbox) = (Arc::clone(backend), Arc::<Inbox>::default());
+        self.desk.lock().waiting.push_back((Arc::clone(&backend), request, Arc::clone(&inbox)));
+        self.desk.changed.notify_one();
+        self.live.push(Speech { job, backend, inbox, stops, response: String::new(), chunks: 0 });
+        None
+    }
+
+    /// Sends what was written since the last time; gives those that ended.
+    pub(crate) fn read(&mut self) -> Vec<End> {
+        self.end(|speech| speech.read())
+    }
+
+    /// Lets those go whose deadline has passed or whose subscribers have left, and single subscribers whose deadline has.
+    pub(crate) fn release(
+        &mut self,
+        now: Instant,
+        fingerprints: impl Fn(&Job) -> BTreeMap<String, String>,
+    ) -> Vec<End> {
+        self.end(|speech| {
+            let partial = |reason| speech.job.reply(speech.outcome(reason), &fingerprints(&speech.job));
+            speech.job.flight.prune(now, partial);
+            match speech.job.flight.departure() {
+                Departure::None => None,
+                Departure::Cancelled => Some(Err(Fault::Error(Error::cancelled()))),
+                Departure::Stopped => Some(Ok(FinishReason::Cancelled)),
+                Departure::Late if speech.chunks > 0 => Some(Ok(FinishReason::Deadline)),
+                Departure::Late => Some(Err(Fault::Error(speech.job.late()))),
+            }
+        })
+    }
+
+    /// Ends everything.
+    pub(crate) fn clear(&mut self, error: &Error) -> Vec<End> {
+        self.end(|_| Some(Err(Fault::Error(error.clone()))))
+    }
+
+    /// When the first of them is late.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.live.iter().map(|speech| speech.job.flight.next_deadline()).min()
+    }
+
+    fn end(&mut self, mut how: impl FnMut(&mut Speech) -> Option<Result<FinishReason, Fault>>) -> Vec<End> {
+        let mut ends = Vec::new();
+        for mut speech in std::mem::take(&mut self.live) {
+            let Some(how) = how(&mut speech) else {
+                self.live.push(speech);
+                continue;
+            };
+            speech.inbox.lock().unwanted = true;
+            ends.push(match how {
+                Ok(reason) => {
+                    let outcome = speech.outcome(reason);
+                    End::Reply(speech.job, outcome)
+                }
+                Err(Fault::Plugin(what)) if speech.chunks == 0 => End::Silent(speech.job, failed(what)),
+                Err(Fault::Plugin(what)) => End::Error(speech.job, failed(what)),
+                Err(Fault::Error(error)) => End::Error(speech.job, error),
+            });
+        }
+        ends
+    }
+}
+
+/// Why an answer has no end.
+enum Fault {
+    /// The generator's doing.
+    Plugin(String),
+    Error(Error),
+}
+
+fn failed(what: String) -> Error {
+    Error::new(ErrorKind::PluginFailed, what)
+}
+
+impl Speech {
+    fn read(&mut self) -> Option<Result<FinishReason, Fault>> {
+        let (text, ended) = {
+            let mut letters = self.inbox.lock();
+            (std::mem::take(&mut letters.text), letters.ended.take())
+        };
+        if !text.is_empty() {
+            let outcome = self.stops.push(&text);
+            self.send(outcome.emit);
+            if outcome.stopped || self.response.len() >= MOST_BYTES {
+                self.backend.succeed("it answers again");
+                return Some(Ok(if outcome.stopped { FinishReason::Stop } else { FinishReason::Length }));
+            }
+        }
+        match ended? {
+            Ok(()) => {
+                let rest = self.stops.finish();
+                self.send(rest);
+                self.backend.succeed("it answers again");
+                Some(Ok(FinishReason::Stop))
+            }
+            Err(error) => {
+                self.backend.fail(&error.to_string());
+                // Its own words go to observers: they might quote the request.
+                Some(Err(Fault::Plugin(format!("the generator `{}` failed", self.backend.name))))
+            }
+        }
+    }
+
+    fn send(&mut self, content: String) {
+        if !content.is_empty() {
+            self.job.times.first_token.get_or_insert_with(Instant::now);
+            self.response.push_str(&content);
+            self.job.flight.push(Event::Chunk { content, index: self.chunks, logprobs: None });
+            self.chunks += 1;
+        }
+    }
+
+    fn outcome(&self, finish_reason: FinishReason) -> Outcome {
+        Outcome {
+            response: self.response.clone(),
+            finish_reason,
+            usage: Usage::default(),
+            model: self.backend.name.clone(),
+            degraded: None,
+        }
+    }
+}
+
+impl Desk {
+    pub(crate) fn new(news: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { tasks: Mutex::default(), changed: Condvar::new(), news: Box::new(news) })
+    }
+
+    /// Runs on each of the generators' threads until the desk closes.
+    pub(crate) fn serve(&self) {
+        while let Some((backend, request, inbox)) = self.next() {
+            if !inbox.lock().unwanted {
+                backend.run(&request, &inbox, &self.news);
+            }
+        }
+    }
+
+    /// The threads end when they have nothing under way. Nobody waits for them: a generator may never return.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    fn next(&self) -> Option<(Arc<Backend>, Generate, Arc<Inbox>)> {
+        let mut tasks = self.lock();
+        loop {
+            if tasks.closed {
+                return None;
+            }
+            if let Some(task) = tasks.waiting.pop_front() {
+                return Some(task);
+            }
+            tasks = self.changed.wait(tasks).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tasks> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inbox {
+    fn lock(&self) -> MutexGuard<'_, Letters> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A generator that goes on for longer has lost its way.
+const MOST_BYTES: usize = 1 << 20;
