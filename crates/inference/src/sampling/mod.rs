@@ -5,6 +5,7 @@
 //! a step depends on the seed and the step alone, not on what was drawn before.
 
 mod math;
+mod scan;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
@@ -14,6 +15,7 @@ use std::ops::RangeInclusive;
 use antiphon_kernels::ops;
 
 use self::math::{ln, uniform};
+use self::scan::{are_sound, likeliest};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How to choose among the next tokens.
@@ -80,6 +82,11 @@ impl Default for Sampling {
 }
 
 impl Sampling {
+    /// Whether tokens that occurred are less likely, or likelier.
+    fn penalizes(&self) -> bool {
+        self.repetition_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0
+    }
+
     /// Checks every field's range; token numbers have to be below `vocab`.
     ///
     /// # Errors
@@ -140,12 +147,16 @@ impl Sampler {
     /// # Errors
     /// `Invalid` if a logit is NaN or plus infinity, or all are minus infinity; `InvalidArgument` for a wrong length.
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32> {
-        self.adjust(logits)?;
+        let first = self.check_logits(logits)?;
         let step = self.step;
         self.step += 1;
-        if self.settings.temperature == 0.0 {
-            let (id, _) = likeliest(&self.adjusted);
-            return Ok(id);
+        let is_greedy = self.settings.temperature == 0.0;
+        if is_greedy && !self.settings.penalizes() && self.settings.logit_bias.is_empty() {
+            return Ok(first);
+        }
+        self.adjust(logits);
+        if is_greedy {
+            return Ok(likeliest(&self.adjusted).0);
         }
         self.weigh();
         let total: f64 = self.candidates.iter().map(|(_, weight)| weight).sum();
@@ -185,12 +196,12 @@ impl Sampler {
     }
 
     /// Applies penalties and bias.
-    fn adjust(&mut self, logits: &[f32]) -> Result<()> {
-        self.check_logits(logits)?;
+    fn adjust(&mut self, logits: &[f32]) {
         self.adjusted.clear();
         self.adjusted.extend_from_slice(logits);
         let settings = &self.settings;
-        for (&id, &count) in &self.counts {
+        let counts = Some(&self.counts).filter(|_| settings.penalizes());
+        for (&id, &count) in counts.into_iter().flatten() {
             let Some(logit) = self.adjusted.get_mut(id as usize).filter(|logit| logit.is_finite()) else {
                 continue;
             };
@@ -209,7 +220,6 @@ impl Sampler {
             let logit = &mut self.adjusted[id as usize];
             *logit = if logit.is_finite() { (*logit + bias).clamp(f32::MIN, f32::MAX) } else { *logit };
         }
-        Ok(())
     }
 
     /// Fills `candidates` with the tokens that remain and their weights, the likeliest having weight one.
@@ -243,7 +253,8 @@ impl Sampler {
         self.candidates.retain(|(_, weight)| *weight >= floor);
     }
 
-    fn check_logits(&self, logits: &[f32]) -> Result<()> {
+    /// The likeliest token, if the logits are sound.
+    fn check_logits(&self, logits: &[f32]) -> Result<u32> {
         if logits.len() != self.vocab {
             return Err(refused(
                 "logits",
@@ -252,25 +263,21 @@ impl Sampler {
             ));
         }
         let step = self.step;
-        if let Some(id) = logits.iter().position(|logit| logit.is_nan() || *logit == f32::INFINITY) {
+        if !are_sound(logits) {
+            let id =
+                logits.iter().position(|logit| logit.is_nan() || *logit == f32::INFINITY).unwrap_or_default();
             let what =
                 format!("step {step}: the logit of token {id} is {}, expected a finite number", logits[id]);
             return Err(Error::invalid(what));
         }
-        if logits.iter().all(|logit| *logit == f32::NEG_INFINITY) {
-            return Err(Error::invalid(format!(
-                "step {step}: every logit is minus infinity, expected a finite one"
-            )));
+        match likeliest(logits) {
+            (_, f32::NEG_INFINITY) => {
+                let what = format!("step {step}: every logit is minus infinity, expected a finite one");
+                Err(Error::invalid(what))
+            }
+            (id, _) => Ok(id),
         }
-        Ok(())
     }
-}
-
-/// The greatest logit and its token, the lowest of equals.
-fn likeliest(logits: &[f32]) -> (u32, f32) {
-    (0..)
-        .zip(logits.iter().copied())
-        .fold((0, f32::NEG_INFINITY), |best, next| if next.1 > best.1 { next } else { best })
 }
 
 /// Keeps the `count` likeliest, in order.
