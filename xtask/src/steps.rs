@@ -19,6 +19,7 @@ const STEPS: &[(&str, Step)] = &[
         )
     }),
     ("rust", rust),
+    ("interleavings", interleavings),
     ("documentation", documentation),
     ("documents", |here| Ok(documents::check(here.root)?)),
     ("first-command", |here| Ok(documents::first_command(here.root)?)),
@@ -135,6 +136,12 @@ fn tools() -> Result<(), Unmet> {
 fn rust(here: &Here<'_>) -> Result<(), Unmet> {
     let long = if here.long { " -- --include-ignored" } else { "" };
     here.cargo(&format!("test --release --workspace --features antiphon/redis --locked{long}"))
+}
+
+/// Models of the parts where threads meet, in many orders: with another flag, so in a folder of their own.
+fn interleavings(here: &Here<'_>) -> Result<(), Unmet> {
+    let line = "test --release --locked -p antiphon --lib --target-dir target/loom -- interleavings";
+    Ok(run(cargo(here.root, line).env("RUSTFLAGS", "--cfg antiphon_loom"))?)
 }
 
 /// The reference pages build without a warning: no broken link, nothing public without a word about it.

@@ -3,6 +3,7 @@
 //! It alone owns the models' scratch and the key/value pools, so there are no locks on the hot path. Deadlines are the
 //! time-outs of its wait.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -98,11 +99,16 @@ impl Compute {
     /// Ends what nobody wants any more or what is too late, in the queue and in the batch.
     fn let_go(&mut self) {
         let now = Instant::now();
+        // Those who wait are woken when the queue is no longer locked.
+        let woken = RefCell::new(Vec::new());
         let gone = |job: &Job| {
-            job.flight.prune(now, |_| job.reply(Outcome::nothing(), &BTreeMap::new()));
+            let partial = |_| job.reply(Outcome::nothing(), &BTreeMap::new());
+            woken.borrow_mut().push(job.flight.prune(now, partial));
             job.flight.departure() != Departure::None
         };
-        for job in self.shared.queue.sweep(now, gone, |job| job.flight.next_deadline()) {
+        let left = self.shared.queue.sweep(now, gone, |job| job.flight.next_deadline());
+        drop(woken);
+        for job in left {
             match job.flight.departure() {
                 Departure::Late => {
                     self.shared.count_error();
@@ -161,6 +167,7 @@ impl Compute {
     fn analyse(&mut self, mut jobs: Vec<Job>) -> Vec<Job> {
         let texts: Vec<&Prepared> = jobs.iter().filter_map(Job::message).collect();
         let Some(analyst) = self.shared.analyst.clone().filter(|_| !texts.is_empty()) else { return jobs };
+        let _span = tracing::debug_span!("analysis", texts = texts.len()).entered();
         let analyses =
             in_passes(&texts, |texts| analyst.analyze(&mut self.pool, &mut self.arena, texts, RANKING));
         match analyses {

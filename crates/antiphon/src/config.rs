@@ -41,7 +41,7 @@ pub struct EngineConfig {
     pub entities: Option<ModelSource>,
     /// Threads that compute, 1 to 256. Default: the CPU quota of the process.
     pub threads: Option<usize>,
-    /// Ceiling for weights, key/value rows, scratch and cache together. Default: none.
+    /// Ceiling for weights, key/value rows, scratch, cache and waiting requests together. Default: none.
     pub memory_limit_bytes: Option<u64>,
     /// Longest prompt and answer together, at most what the model was made for. Default: the model's.
     pub context_tokens: Option<usize>,
@@ -452,7 +452,7 @@ mod tests {
             (r#"{"threads": 0}"#, "`threads` is 0, expected 1 to 256"),
             (r#"{"batcher": {"max_concurrent": 0}}"#, "`batcher.max_concurrent` is 0"),
             (r#"{"device": "gpu"}"#, "`device`"),
-            (r#"{"cache": {"shared_tier": "redis://user:secret@host"}}"#, "`cache.shared_tier`"),
+            (r#"{"cache": {"shared_tier_key": "secret"}}"#, "`cache.shared_tier_key`"),
             (r#"{"quota": {"requests": 0, "window_ms": 1}}"#, "`quota.requests` is 0"),
             (r#"{"responders": {"../x": "bundled"}}"#, "`responders`"),
         ] {

@@ -1,33 +1,28 @@
 //! The engine: what a host opens, asks and closes.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use antiphon_inference::format::is_model_name;
-use antiphon_kernels::{Isa, Pool, available_threads};
-
 use crate::analyst::Prepared;
-use crate::batcher::quota::Quota;
-use crate::batcher::{Closing, Place, Queue};
-use crate::breaker::Breaker;
-use crate::cache::{BUDGET, Cache, Found, Key, ResponseCache, SHARED_TIER, THREADS, Task, Tier};
-use crate::compute::{Compute, Quick};
+use crate::batcher::{Closing, Place};
+use crate::breaker::BreakerState;
+use crate::cache::{BUDGET, Found, Key, ResponseCache, SHARED_TIER, Task};
+use crate::compute::Quick;
 use crate::config::EngineConfig;
 use crate::conversation::{Conversation, ConversationConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::flight::Flight;
+use crate::handle::Handle;
 use crate::job::{Ask, Job, Terms, replay};
-use crate::observe::{Diagnosis, Endpoint, Health, Meter, Metrics, Observers};
+use crate::observe::{Diagnosis, Endpoint, Health, Meter};
 use crate::options::{CacheMode, RequestOptions};
-use crate::plugin::{Generator, Plugins, SharedTier};
-use crate::registry::{Loaded, ModelInfo};
+use crate::plugin::Plugins;
+use crate::registry::ModelInfo;
 use crate::reply::{Analysis, Event, Reply};
 use crate::request::{Generate, Request, check_text};
 use crate::responder::Voice;
-use crate::responder::foreign::{Backend, Desk, Foreign};
+use crate::responder::foreign::Backend;
 use crate::shared::Shared;
 use crate::stream::{ReplyFuture, ReplyStream};
 use crate::summary::{self, SummaryOptions};
@@ -50,13 +45,6 @@ use pollster::block_on;
 #[derive(Clone)]
 pub struct Engine(Arc<Handle>);
 
-/// Closes the engine when the last clone is gone.
-struct Handle {
-    shared: Arc<Shared>,
-    desk: Arc<Desk>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-}
-
 impl Engine {
     /// Loads the models and starts the compute thread.
     ///
@@ -71,55 +59,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::open`].
     pub fn open_with(config: EngineConfig, plugins: Plugins) -> Result<Self> {
-        config.validate()?;
-        let isa = Isa::detect();
-        let threads = config.threads.unwrap_or_else(available_threads);
-        let Loaded { analyst, fingerprints, schedulers, models, weight_bytes, cache_bytes } =
-            Loaded::open(&config)?;
-        let pool = Pool::new(threads, isa).map_err(|error| {
-            let what = format!("starting {threads} threads failed: {error}");
-            Error::with_source(ErrorKind::Io, what, error)
-        })?;
-        let observers = Arc::new(Observers::new(plugins.observers));
-        let mut cache_config = config.cache.clone();
-        cache_config.max_bytes = cache_bytes as u64;
-        let tier = shared_tier(&config, plugins.shared_tier)?
-            .map(|tier| Arc::new(Tier::new(tier, &cache_config, config.breaker, Arc::clone(&observers))));
-        let generators = generators(&config, plugins.generators, &observers)?;
-        let shared = Arc::new(Shared {
-            queue: Queue::new(config.batcher.clone()),
-            cache: Cache::new(&cache_config, tier, !generators.is_empty()),
-            analyst,
-            fingerprints,
-            responders: schedulers.iter().map(|scheduler| Arc::clone(&scheduler.responder)).collect(),
-            generators,
-            models,
-            threads,
-            isa,
-            weight_bytes,
-            kv_bytes: schedulers.iter().map(|scheduler| scheduler.kv_bytes()).sum(),
-            scratch_bytes: AtomicUsize::new(0),
-            errors: AtomicU64::new(0),
-            metrics: Arc::new(Metrics::new(observers)),
-            opened: Instant::now(),
-            quota: config.quota.map(Quota::new),
-            pid: std::process::id(),
-            stopped: (Mutex::new(false), Condvar::new()),
-            config,
-        });
-        let told = Arc::downgrade(&shared);
-        let desk = Desk::new(move || {
-            if let Some(shared) = told.upgrade() {
-                shared.queue.tell();
-            }
-        });
-        let foreign = Foreign::new(Arc::clone(&desk));
-        let compute = Compute::new(Arc::clone(&shared), pool, schedulers, foreign);
-        let thread = spawn("antiphon-compute", move || compute.run())?;
-        let handle = Arc::new(Handle { shared, desk, thread: Mutex::new(Some(thread)) });
-        handle.start_generators()?;
-        handle.serve_from_tier()?;
-        Ok(Self(handle))
+        Ok(Self(Handle::open(config, plugins)?))
     }
 
     /// What a text means.
@@ -324,8 +264,11 @@ impl Engine {
     /// The models that are loaded, and the host's generators.
     pub fn models(&self) -> Vec<ModelInfo> {
         let shared = &self.0.shared;
+        // After a `fork` a lock may be held by a thread that the child does not have.
+        let is_ours = self.check_process().is_ok();
+        let state = |backend: &Backend| if is_ours { backend.state() } else { BreakerState::Closed };
         let generators =
-            shared.generators.iter().map(|backend| ModelInfo::of_generator(&backend.name, backend.state()));
+            shared.generators.iter().map(|backend| ModelInfo::of_generator(&backend.name, state(backend)));
         shared.models.iter().cloned().chain(generators).collect()
     }
 
@@ -363,6 +306,7 @@ impl Engine {
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] where the engine has no such backend.
     pub fn reset_breaker(&self, backend: &str) -> Result<()> {
+        self.check_process()?;
         let shared = &self.0.shared;
         if let Some(generator) = shared.generators.iter().find(|generator| generator.name == backend) {
             generator.reset();
@@ -505,8 +449,8 @@ impl Engine {
         }
         // From here on others may have joined: whatever goes wrong is told to them, too.
         let submitted = ask().and_then(|ask| {
-            let (tenant, tokens) = (ask.tenant().into(), ask.estimated_tokens());
-            let place = Place { tenant, priority: terms.priority, tokens, deadline };
+            let (tenant, tokens, bytes) = (ask.tenant().into(), ask.estimated_tokens(), ask.bytes());
+            let place = Place { tenant, priority: terms.priority, tokens, bytes, deadline };
             let elsewhere = shared.cache.tier.as_ref().filter(|_| terms.cache == CacheMode::Use);
             let (Some(tier), Some(sought)) = (elsewhere, key.clone()) else {
                 let job = || Job::new(ask, Arc::clone(&flight), voice, key, terms.allowed);
@@ -528,98 +472,6 @@ impl Engine {
             }
         }
     }
-}
-
-impl Handle {
-    /// Starts the threads that call the host's generators, if there are any.
-    fn start_generators(&self) -> Result<()> {
-        let threads = if self.shared.generators.is_empty() { 0 } else { self.shared.max_concurrent() };
-        for _ in 0..threads {
-            let desk = Arc::clone(&self.desk);
-            spawn("antiphon-generator", move || desk.serve())?;
-        }
-        Ok(())
-    }
-
-    /// Starts the threads that look for answers in the shared tier, if there is one.
-    fn serve_from_tier(&self) -> Result<()> {
-        for _ in 0..self.shared.cache.tier.as_ref().map_or(0, |_| THREADS) {
-            let shared = Arc::clone(&self.shared);
-            spawn("antiphon-tier", move || {
-                let Some(tier) = &shared.cache.tier else { return };
-                tier.run(|number, key, events| match events {
-                    None => shared.queue.let_in(number),
-                    // Somebody may have left meanwhile, or waited no longer: then it is kept for the next one.
-                    Some(events) => {
-                        shared.cache.insert_shared(key, &events);
-                        shared.queue.take_held(number).into_iter().for_each(|job| job.serve(events.clone()));
-                    }
-                });
-            })?;
-        }
-        Ok(())
-    }
-
-    fn close(&self) {
-        self.shared.queue.close(Closing::Now);
-        self.shared.cache.tier.iter().for_each(|tier| tier.close());
-        self.desk.close();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread
-            && thread.thread().id() != std::thread::current().id()
-        {
-            // A panic of the thread has been turned into errors already.
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        // In a child process the thread does not exist; waiting for it would never end.
-        if self.shared.pid == std::process::id() {
-            self.close();
-        }
-    }
-}
-
-/// The host's own tier, or the one that the configuration names.
-fn shared_tier(
-    config: &EngineConfig,
-    plugin: Option<Arc<dyn SharedTier>>,
-) -> Result<Option<Arc<dyn SharedTier>>> {
-    match (plugin, &config.cache.shared_tier) {
-        #[cfg(feature = "redis")]
-        (None, Some(url)) => Ok(Some(Arc::new(crate::cache::Redis::new(url)?))),
-        (plugin, _) => Ok(plugin),
-    }
-}
-
-/// The host's generators, each under a name of its own.
-fn generators(
-    config: &EngineConfig,
-    plugins: Vec<Arc<dyn Generator>>,
-    observers: &Arc<Observers>,
-) -> Result<Vec<Arc<Backend>>> {
-    let mut backends: Vec<Arc<Backend>> = Vec::new();
-    for generator in plugins {
-        let backend = Backend::new(generator, Breaker::new(config.breaker), Arc::clone(observers));
-        let taken = ["responder", SHARED_TIER].contains(&backend.name.as_str())
-            || config.responders.contains_key(&backend.name)
-            || backends.iter().any(|other| other.name == backend.name);
-        if taken || !is_model_name(&backend.name) {
-            let what = "a generator's name is taken or no name, expected a new one of a-z, 0-9, '.', '_', '-', at most 64";
-            return Err(Error::new(ErrorKind::InvalidConfig, what));
-        }
-        backends.push(Arc::new(backend));
-    }
-    Ok(backends)
-}
-
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    antiphon_kernels::spawn(name, body).map_err(|error| {
-        Error::with_source(ErrorKind::Io, format!("starting a thread failed: {error}"), error)
-    })
 }
 
 fn push(mut stream: ReplyStream, mut consumer: impl FnMut(Event) -> ControlFlow<()>) -> Result<Reply> {

@@ -4,7 +4,7 @@
 //! subscriber that still wants it, the last one to leave ends it, and a subscriber's own deadline cuts only its own view.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, OnceLock, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::job::freshen;
 use crate::reply::{CacheOutcome, Event, FinishReason, Reply};
 use crate::shared::LONGEST_WAIT;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// One piece of work and the events it has made so far.
 pub(crate) struct Flight {
@@ -20,7 +21,7 @@ pub(crate) struct Flight {
     /// Nobody wants more: layers and the scheduler read it.
     interrupt: AtomicBool,
     /// Raised with `interrupt`, for whoever looks after all flights.
-    attention: Arc<AtomicBool>,
+    attention: Arc<Attention>,
     /// The earliest deadline of a view, by [`to_ticks`]; looked at before the lock is taken.
     earliest: AtomicU64,
     /// The process it flies in. After a `fork` the log may be locked by a thread that the child does not have.
@@ -53,6 +54,51 @@ struct View {
     waker: Option<Waker>,
 }
 
+/// Wakers to be called when this is dropped: they are foreign code, and may call back in.
+#[must_use = "whoever waits is woken when this is dropped, which must be without a lock"]
+pub(crate) struct Woken(Vec<Waker>);
+
+impl Drop for Woken {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(Waker::wake);
+    }
+}
+
+/// Somebody has left, somewhere: raised by flights, looked at by whoever looks after all of them.
+#[derive(Default)]
+pub(crate) struct Attention {
+    raised: AtomicBool,
+    /// Wakes that one, where it may sleep while flights are under way.
+    tell: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl Attention {
+    /// Calls `tell`, without a lock, whenever somebody leaves.
+    pub(crate) fn on_raise(&self, tell: impl Fn() + Send + Sync + 'static) {
+        // The first one counts; there is no second.
+        let _ = self.tell.set(Box::new(tell));
+    }
+
+    pub(crate) fn note(&self) {
+        self.raised.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_raised(&self) -> bool {
+        self.raised.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn take(&self) -> bool {
+        self.raised.swap(false, Ordering::AcqRel)
+    }
+
+    fn raise_if(&self, has_left: bool) {
+        if has_left {
+            self.note();
+            self.tell.get().into_iter().for_each(|tell| tell());
+        }
+    }
+}
+
 /// How a flight's last subscriber left.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Departure {
@@ -68,7 +114,7 @@ pub(crate) enum Departure {
 
 impl Flight {
     /// A flight with its first view, which has number 0.
-    pub(crate) fn new(deadline: Instant, attention: Arc<AtomicBool>) -> Arc<Self> {
+    pub(crate) fn new(deadline: Instant, attention: Arc<Attention>) -> Arc<Self> {
         Self::with(Vec::new(), None, deadline, attention)
     }
 
@@ -81,7 +127,7 @@ impl Flight {
         events: Vec<Event>,
         end: Option<Result<()>>,
         deadline: Instant,
-        attention: Arc<AtomicBool>,
+        attention: Arc<Attention>,
     ) -> Arc<Self> {
         let views = vec![View::new(deadline, false)];
         Arc::new(Self {
@@ -128,21 +174,25 @@ impl Flight {
 
     /// Ends the views that are late or stopped, each with the `partial` reply for its reason; a late one with an error when
     /// nothing was written yet. When no other would be left the flight is given up instead, and ends for all of them.
-    pub(crate) fn prune(&self, now: Instant, partial: impl Fn(FinishReason) -> Reply) {
+    ///
+    /// Gives those who are to be woken: they are, when the caller drops it, where it holds no lock.
+    pub(crate) fn prune(&self, now: Instant, partial: impl Fn(FinishReason) -> Reply) -> Woken {
+        let mut woken = Woken(Vec::new());
         if self.earliest.load(Ordering::Acquire) > to_ticks(now) {
-            return;
+            return woken;
         }
         let mut log = self.lock();
         if log.end.is_some() || log.departure != Departure::None {
-            return;
+            return woken;
         }
         if !log.views.iter().any(|view| view.is_wanted() && view.deadline > now) {
+            // Whoever looks after the flights is looking: nobody need be told.
             self.give_up(&mut log, Departure::Late);
-            return;
+            self.attention.note();
+            return woken;
         }
         let count = log.events.len();
         let written = log.events.iter().any(|event| matches!(event, Event::Chunk { .. }));
-        let mut wakers = Vec::new();
         for view in log.views.iter_mut().filter(|view| !view.closed && view.ending.is_none()) {
             let reply = if view.stopping {
                 Ok(partial(FinishReason::Cancelled))
@@ -155,11 +205,12 @@ impl Flight {
             };
             let ending = reply.map(|reply| Box::new(Event::Done(view.freshened(reply))));
             view.ending = Some((count, ending));
-            wakers.extend(view.waker.take());
+            woken.0.extend(view.waker.take());
         }
         let next = log.views.iter().filter(|view| view.is_wanted()).map(|view| view.deadline).min();
         self.earliest.store(next.map_or(u64::MAX, to_ticks), Ordering::Release);
-        self.wake(log, wakers);
+        self.wake(log, None);
+        woken
     }
 
     /// The earliest deadline of a view.
@@ -219,20 +270,26 @@ impl Flight {
         let mut log = self.lock();
         log.views[view].closed = true;
         log.views[view].waker = None;
-        self.give_up_if_unwanted(&mut log);
+        let given_up = self.give_up_if_unwanted(&mut log);
+        drop(log);
+        self.attention.raise_if(given_up);
     }
 
     /// The subscriber wants the error `cancelled`, and nothing after it.
     pub(crate) fn cancel(&self, view: usize) {
         let mut log = self.lock();
+        let has_landed = matches!(log.end, Some(Ok(())));
+        let count = log.events.len();
         let subscriber = &mut log.views[view];
-        if subscriber.closed {
+        // Who has read the last event has had its end.
+        if subscriber.closed || (has_landed && subscriber.cursor == count) {
             return;
         }
         subscriber.ending = Some((subscriber.cursor, Err(Error::cancelled())));
         let waker = subscriber.waker.take();
-        self.give_up_if_unwanted(&mut log);
+        let given_up = self.give_up_if_unwanted(&mut log);
         self.wake(log, waker);
+        self.attention.raise_if(given_up);
     }
 
     /// The subscriber wants a reply with what there is.
@@ -244,10 +301,11 @@ impl Flight {
         log.views[view].stopping = true;
         if log.views.iter().any(View::is_wanted) {
             self.earliest.store(0, Ordering::Release);
-            self.attention.store(true, Ordering::Release);
         } else {
             self.give_up(&mut log, Departure::Stopped);
         }
+        drop(log);
+        self.attention.raise_if(true);
     }
 
     /// Whether a view has something left to read.
@@ -265,18 +323,19 @@ impl Flight {
         log.events[..log.views[view].cursor].to_vec()
     }
 
-    fn give_up_if_unwanted(&self, log: &mut Log) {
-        if log.end.is_none() && !log.views.iter().any(View::is_wanted) {
+    fn give_up_if_unwanted(&self, log: &mut Log) -> bool {
+        let is_unwanted = log.end.is_none() && !log.views.iter().any(View::is_wanted);
+        if is_unwanted {
             let is_stopped = |view: &View| view.stopping && !view.closed && view.ending.is_none();
             let stopped = log.views.iter().any(is_stopped);
             self.give_up(log, if stopped { Departure::Stopped } else { Departure::Cancelled });
         }
+        is_unwanted
     }
 
     fn give_up(&self, log: &mut Log, departure: Departure) {
         log.departure = departure;
         self.interrupt.store(true, Ordering::Release);
-        self.attention.store(true, Ordering::Release);
     }
 
     fn change(&self, edit: impl FnOnce(&mut Log)) {

@@ -5,6 +5,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use serde_json::{Map, Value};
+
 use crate::analyst::Prepared;
 use crate::cache::{Cache, Key};
 use crate::error::{Error, ErrorKind, Result};
@@ -14,7 +16,7 @@ use crate::reply::{
     Analysis, CacheOutcome, Degraded, Event, FinishReason, Generation, Metadata, NlpProcessing, Reply, Repro,
     Timings, Usage,
 };
-use crate::request::{Generate, Request};
+use crate::request::{Generate, Message, Request};
 use crate::responder::Voice;
 
 /// A request, where its events go, and what is known of it so far.
@@ -209,6 +211,25 @@ impl Ask {
         }
     }
 
+    /// What a request holds while it waits: its texts, and what an engine keeps for each.
+    pub(crate) fn bytes(&self) -> usize {
+        let texts = match self {
+            // The message is there three times: as it came, cut into tokens for the analyst, and for the shared tier.
+            Self::Process(request, message) => {
+                2 * request.message.capacity()
+                    + message.bytes()
+                    + messages_bytes(&request.history)
+                    + map_bytes(&request.context)
+            }
+            Self::Generate(request) => {
+                messages_bytes(&request.messages) + request.prompt.as_ref().map_or(0, String::capacity)
+            }
+        };
+        let options = self.options();
+        let stops: usize = options.stop.iter().map(String::capacity).sum();
+        texts + stops + options.logit_bias.len() * 2 * size_of::<(u32, f32)>() + WAITING_BYTES
+    }
+
     /// About how many tokens the request needs, for the bound of the queue: four bytes a token is usual in English.
     pub(crate) fn estimated_tokens(&self) -> usize {
         let bytes = match self {
@@ -281,6 +302,20 @@ pub(crate) fn freshen(reply: &mut Reply, cache: CacheOutcome, submitted: Instant
     generation.timings_ms = Timings { first_token: total, total, ..Timings::default() };
     generation.cache = cache;
 }
+
+fn messages_bytes(messages: &[Message]) -> usize {
+    messages.iter().map(|message| size_of::<Message>() + message.content.capacity()).sum()
+}
+
+/// About what a map of JSON holds: keys and values by their text, and what trees have around them.
+fn map_bytes(map: &Map<String, Value>) -> usize {
+    let entry =
+        |(key, value): (&String, &Value)| key.len() + 4 * value.to_string().len() + 2 * size_of::<Value>();
+    map.iter().map(entry).sum()
+}
+
+/// A job, its flight with one view, its key and its stream, besides texts.
+const WAITING_BYTES: usize = size_of::<Job>() + size_of::<Request>() + 1024;
 
 fn timestamp() -> String {
     humantime::format_rfc3339_millis(SystemTime::now()).to_string()

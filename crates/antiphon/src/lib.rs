@@ -34,6 +34,9 @@ mod engine;
 mod error;
 pub mod evaluation;
 mod flight;
+mod handle;
+#[cfg(all(test, antiphon_loom))]
+mod interleavings;
 mod job;
 mod memory;
 mod observe;
@@ -46,6 +49,7 @@ mod responder;
 mod shared;
 mod stream;
 mod summary;
+mod sync;
 mod ticket;
 
 pub use breaker::BreakerState;

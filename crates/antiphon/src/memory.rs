@@ -13,6 +13,8 @@ use crate::responder::Responder;
 pub(crate) struct Plan {
     pub(crate) kv_bytes_each: usize,
     pub(crate) cache_bytes: usize,
+    /// Requests that wait.
+    pub(crate) queue_bytes: usize,
 }
 
 impl Plan {
@@ -42,8 +44,10 @@ impl Plan {
     ) -> Result<Self> {
         let count = needs.len().max(1);
         let kv_wanted = kv_bytes / count;
-        let Some(limit) = limit else { return Ok(Self { kv_bytes_each: kv_wanted, cache_bytes }) };
-        let fixed = weight_bytes + SCRATCH_BYTES;
+        let Some(limit) = limit else {
+            return Ok(Self { kv_bytes_each: kv_wanted, cache_bytes, queue_bytes: usize::MAX });
+        };
+        let fixed = weight_bytes + SCRATCH_BYTES + QUEUE_BYTES;
         let kv_least = needs.iter().copied().max().unwrap_or(0).min(kv_wanted);
         let needed = fixed + kv_least * needs.len();
         let Some(spare) = limit.checked_sub(needed) else {
@@ -53,7 +57,7 @@ impl Plan {
         let cache_bytes = cache_bytes.min(spare);
         let kv_bytes_each =
             if needs.is_empty() { 0 } else { kv_wanted.min(kv_least + (spare - cache_bytes) / count) };
-        Ok(Self { kv_bytes_each, cache_bytes })
+        Ok(Self { kv_bytes_each, cache_bytes, queue_bytes: QUEUE_BYTES })
     }
 }
 
@@ -63,8 +67,11 @@ fn one_context(responder: &Responder) -> usize {
     blocks.saturating_mul(KvStore::block_bytes(config.layers, config.kv_heads, config.head_dim))
 }
 
-/// Activations of the longest pass, thread stacks as far as they are touched, queue and stream logs.
-const SCRATCH_BYTES: usize = 24 << 20;
+/// Activations of the longest pass, thread stacks as far as they are touched, stream logs.
+const SCRATCH_BYTES: usize = 20 << 20;
+
+/// Requests that wait, under a limit: 1000 of 4 KB.
+const QUEUE_BYTES: usize = 4 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -75,14 +82,16 @@ mod tests {
     #[test]
     fn without_a_limit_everybody_gets_what_was_asked() {
         let plan = Plan::share(None, 10 * MIB, &[MIB, MIB], 256 * MIB, 50 * MIB).unwrap();
-        assert_eq!(plan, Plan { kv_bytes_each: 128 * MIB, cache_bytes: 50 * MIB });
+        assert_eq!((plan.kv_bytes_each, plan.cache_bytes), (128 * MIB, 50 * MIB));
+        assert_eq!(plan.queue_bytes, usize::MAX);
     }
 
     #[test]
     fn a_limit_never_gives_out_more_than_there_is() {
         for limit in [36 * MIB, 40 * MIB, 100 * MIB, 500 * MIB] {
             let plan = Plan::share(Some(limit), 10 * MIB, &[MIB, MIB], 256 * MIB, 50 * MIB).unwrap();
-            assert!(10 * MIB + SCRATCH_BYTES + 2 * plan.kv_bytes_each + plan.cache_bytes <= limit, "{limit}");
+            let given = SCRATCH_BYTES + plan.queue_bytes + 2 * plan.kv_bytes_each + plan.cache_bytes;
+            assert!(10 * MIB + given <= limit, "{limit}");
             assert!(plan.kv_bytes_each >= MIB);
         }
     }

@@ -151,7 +151,14 @@ impl Shared {
         voice: Voice,
     ) -> Option<Key> {
         let wanted = options.cache != CacheMode::Bypass && voice != Voice::Template;
-        let origin = || Origin { models: self.fingerprints(voice), is_personal: !self.generators.is_empty() };
+        let origin = || Origin {
+            models: self.fingerprints(voice),
+            context_tokens: match voice {
+                Voice::Responder(index) => Some(self.responders[index].context_tokens),
+                Voice::Generator(_) | Voice::Template => None,
+            },
+            is_personal: !self.generators.is_empty(),
+        };
         wanted.then(|| key(&origin())).flatten()
     }
 }

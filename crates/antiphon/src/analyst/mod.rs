@@ -202,6 +202,11 @@ impl Analyst {
 }
 
 impl Prepared {
+    /// What it holds, its tokens with their offsets included.
+    pub(crate) fn bytes(&self) -> usize {
+        self.text.capacity() + self.tokens() * TOKEN_BYTES
+    }
+
     pub(crate) fn tokens(&self) -> usize {
         self.encoding.ids.len()
     }
@@ -316,6 +321,9 @@ fn entities(text: &str, spans: Vec<TokenEntity>) -> Vec<Entity> {
     };
     spans.into_iter().map(entity).collect()
 }
+
+/// A token's number, its offsets, and whether a word begins with it.
+const TOKEN_BYTES: usize = size_of::<u32>() + size_of::<Range<usize>>() + size_of::<bool>();
 
 /// What a message is labelled when no known intent is likely enough.
 pub(crate) const OUT_OF_SCOPE: &str = "out_of_scope";

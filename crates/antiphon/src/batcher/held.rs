@@ -43,6 +43,12 @@ impl<Job> Lobby<Job> {
         self.held.remove(&number)
     }
 
+    /// Lets none wait longer than until then.
+    #[cfg(test)]
+    pub(super) fn hurry(&mut self, until: Instant) {
+        self.held.values_mut().for_each(|held| held.until = until);
+    }
+
     /// When the first one stops waiting for word.
     pub(super) fn earliest(&self) -> Option<Instant> {
         self.held.values().map(|held| held.until).min()

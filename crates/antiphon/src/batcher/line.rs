@@ -7,6 +7,7 @@ use std::time::Instant;
 pub(super) struct Waiting<Job> {
     pub(super) job: Job,
     pub(super) tokens: usize,
+    pub(super) bytes: usize,
     pub(super) since: Instant,
 }
 
@@ -99,7 +100,7 @@ mod tests {
     fn line(entries: &[(&str, u32)]) -> Line<u32> {
         let mut line = Line::default();
         for &(tenant, job) in entries {
-            line.push(tenant.into(), Waiting { job, tokens: 1, since: Instant::now() });
+            line.push(tenant.into(), Waiting { job, tokens: 1, bytes: 1, since: Instant::now() });
         }
         line
     }

@@ -9,22 +9,26 @@ pub(crate) mod quota;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::held::{Held, Lobby};
 use self::line::{Line, Waiting};
 use crate::config::BatcherConfig;
 use crate::error::{Error, ErrorKind, Result};
+use crate::flight::Attention;
 use crate::options::Priority;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// What waits to be computed.
 pub(crate) struct Queue<Quick, Job> {
     state: Mutex<State<Quick, Job>>,
     changed: Condvar,
     limits: BatcherConfig,
+    /// Most bytes of requests that may wait.
+    max_bytes: usize,
     /// Somebody has left, somewhere.
-    attention: Arc<AtomicBool>,
+    attention: Arc<Attention>,
     /// Something was written elsewhere.
     news: AtomicBool,
 }
@@ -39,6 +43,7 @@ struct State<Quick, Job> {
     /// In the lines and in the lobby.
     waiting: usize,
     waiting_tokens: usize,
+    waiting_bytes: usize,
     /// No deadline of a waiting request is earlier.
     next_deadline: Option<Instant>,
     closing: Option<Closing>,
@@ -53,6 +58,8 @@ pub(crate) struct Place {
     pub(crate) priority: Priority,
     /// About how many it will need.
     pub(crate) tokens: usize,
+    /// What it holds while it waits.
+    pub(crate) bytes: usize,
     pub(crate) deadline: Instant,
 }
 
@@ -72,16 +79,19 @@ pub(crate) struct Load {
     pub(crate) waiting: usize,
     /// Requests in the batch.
     pub(crate) running: usize,
+    /// Bytes of the requests in the queue.
+    pub(crate) bytes: usize,
 }
 
 impl<Quick, Job> Queue<Quick, Job> {
-    pub(crate) fn new(limits: BatcherConfig) -> Self {
+    pub(crate) fn new(limits: BatcherConfig, max_bytes: usize) -> Self {
         let state = State {
             quick: VecDeque::new(),
             lines: Default::default(),
             lobby: Lobby::default(),
             waiting: 0,
             waiting_tokens: 0,
+            waiting_bytes: 0,
             next_deadline: None,
             closing: None,
             mean_service: None,
@@ -91,13 +101,14 @@ impl<Quick, Job> Queue<Quick, Job> {
             state: Mutex::new(state),
             changed: Condvar::new(),
             limits,
+            max_bytes,
             attention: Arc::default(),
             news: AtomicBool::new(false),
         }
     }
 
     /// Raised by a flight whose last subscriber leaves.
-    pub(crate) fn attention(&self) -> Arc<AtomicBool> {
+    pub(crate) fn attention(&self) -> Arc<Attention> {
         Arc::clone(&self.attention)
     }
 
@@ -118,8 +129,8 @@ impl<Quick, Job> Queue<Quick, Job> {
         let mut state = self.open()?;
         self.check(&state, &place)?;
         state.count_in(&place);
-        let Place { tenant, priority, tokens, .. } = place;
-        let waiting = Waiting { job: job(), tokens, since: Instant::now() };
+        let Place { tenant, priority, tokens, bytes, .. } = place;
+        let waiting = Waiting { job: job(), tokens, bytes, since: Instant::now() };
         state.lines[priority as usize].push(tenant, waiting);
         drop(state);
         self.changed.notify_one();
@@ -132,8 +143,8 @@ impl<Quick, Job> Queue<Quick, Job> {
         let mut state = self.open()?;
         self.check(&state, &place)?;
         state.count_in(&place);
-        let Place { tenant, priority, tokens, .. } = place;
-        let waiting = Waiting { job: job(), tokens, since: Instant::now() };
+        let Place { tenant, priority, tokens, bytes, .. } = place;
+        let waiting = Waiting { job: job(), tokens, bytes, since: Instant::now() };
         let number = state.lobby.push(Held { tenant, priority, waiting, until });
         drop(state);
         self.changed.notify_one();
@@ -154,7 +165,7 @@ impl<Quick, Job> Queue<Quick, Job> {
     pub(crate) fn take_held(&self, number: u64) -> Option<Job> {
         let mut state = self.lock();
         let held = state.lobby.take(number)?;
-        state.count_out(held.waiting.tokens);
+        state.count_out(held.waiting.tokens, held.waiting.bytes);
         Some(held.waiting.job)
     }
 
@@ -188,12 +199,14 @@ impl<Quick, Job> Queue<Quick, Job> {
     pub(crate) fn wait(&self, places: usize, until: Option<Instant>) {
         let mut state = self.lock();
         state.line_up_overdue();
-        while !state.is_ending(places, until.is_none())
-            && state.quick.is_empty()
-            && !self.attention.load(Ordering::Acquire)
-            && !self.news.swap(false, Ordering::AcqRel)
-            && !(places > 0 && state.is_ripe(&self.limits, places))
-        {
+        let has_work = |state: &State<Quick, Job>| {
+            state.is_ending(places, until.is_none())
+                || !state.quick.is_empty()
+                || self.attention.is_raised()
+                || self.news.swap(false, Ordering::AcqRel)
+                || (places > 0 && state.is_ripe(&self.limits, places))
+        };
+        while !has_work(&state) {
             // Looked up anew each time: whoever woke us may have brought the first request.
             let next = state.next_moment(&self.limits, places);
             let Some(moment) = next.into_iter().chain(until).min() else {
@@ -231,7 +244,7 @@ impl<Quick, Job> Queue<Quick, Job> {
         deadline: impl Fn(&Job) -> Instant,
     ) -> Vec<Job> {
         let mut state = self.lock();
-        let attention = self.attention.swap(false, Ordering::AcqRel);
+        let attention = self.attention.take();
         if !attention && state.next_deadline.is_none_or(|next| next > now) {
             return Vec::new();
         }
@@ -261,6 +274,8 @@ impl<Quick, Job> Queue<Quick, Job> {
         if state.closing != Some(Closing::Now) {
             state.closing = Some(how);
         }
+        // Nothing is to be waited for any longer.
+        state.lobby.remove(|_| true).into_iter().for_each(|held| state.line_up(held));
         drop(state);
         self.changed.notify_all();
     }
@@ -271,7 +286,7 @@ impl<Quick, Job> Queue<Quick, Job> {
 
     pub(crate) fn load(&self) -> Load {
         let state = self.lock();
-        Load { waiting: state.waiting, running: state.running }
+        Load { waiting: state.waiting, running: state.running, bytes: state.waiting_bytes }
     }
 
     fn open(&self) -> Result<MutexGuard<'_, State<Quick, Job>>> {
@@ -285,6 +300,14 @@ impl<Quick, Job> Queue<Quick, Job> {
             || (state.waiting > 0 && state.waiting_tokens + place.tokens > self.limits.max_queue_tokens);
         if full {
             return Err(self.overloaded(state));
+        }
+        let needed = state.waiting_bytes + place.bytes;
+        if needed > self.max_bytes {
+            let what = format!(
+                "requests that wait would hold {needed} bytes, the limit under `memory_limit_bytes` is {}",
+                self.max_bytes
+            );
+            return Err(self.refused(state, ErrorKind::OutOfBudget, what));
         }
         let now = Instant::now();
         let ahead = state.lines[place.priority as usize..].iter().map(Line::len).sum::<usize>();
@@ -308,7 +331,7 @@ impl<Quick, Job> Queue<Quick, Job> {
             "the queue is full: {} requests of {} tokens wait, the limits are {} and {}",
             state.waiting, state.waiting_tokens, self.limits.max_queue, self.limits.max_queue_tokens
         );
-        self.refused(state, what)
+        self.refused(state, ErrorKind::Overloaded, what)
     }
 
     fn hopeless(&self, state: &State<Quick, Job>, allowed: Duration) -> Error {
@@ -317,13 +340,13 @@ impl<Quick, Job> Queue<Quick, Job> {
             state.waiting,
             allowed.as_millis()
         );
-        self.refused(state, what)
+        self.refused(state, ErrorKind::Overloaded, what)
     }
 
-    fn refused(&self, state: &State<Quick, Job>, what: String) -> Error {
+    fn refused(&self, state: &State<Quick, Job>, kind: ErrorKind, what: String) -> Error {
         let wait = self.expected_wait(state, state.waiting);
         let retry_after = wait.clamp(Duration::from_millis(1), Duration::from_secs(60));
-        Error::with_retry_after(ErrorKind::Overloaded, what, retry_after)
+        Error::with_retry_after(kind, what, retry_after)
     }
 
     fn lock(&self) -> MutexGuard<'_, State<Quick, Job>> {
@@ -342,19 +365,21 @@ impl<Quick, Job> State<Quick, Job> {
         // At equal ranks the higher priority: `min_by_key` takes the first of equals.
         let best = self.lines.iter().enumerate().rev().filter_map(rank).min_by_key(|(rank, _)| *rank);
         let next = self.lines[best?.1].pop()?;
-        self.count_out(next.tokens);
+        self.count_out(next.tokens, next.bytes);
         Some(next.job)
     }
 
     fn count_in(&mut self, place: &Place) {
         self.waiting += 1;
         self.waiting_tokens += place.tokens;
+        self.waiting_bytes += place.bytes;
         self.hasten(place.deadline);
     }
 
-    fn count_out(&mut self, tokens: usize) {
+    fn count_out(&mut self, tokens: usize, bytes: usize) {
         self.waiting -= 1;
         self.waiting_tokens -= tokens;
+        self.waiting_bytes -= bytes;
     }
 
     fn line_up(&mut self, held: Held<Job>) {
@@ -376,7 +401,7 @@ impl<Quick, Job> State<Quick, Job> {
         }
         let held = self.lobby.remove(|held| gone(&held.waiting.job));
         removed.extend(held.into_iter().map(|held| held.waiting));
-        removed.iter().for_each(|waiting| self.count_out(waiting.tokens));
+        removed.iter().for_each(|waiting| self.count_out(waiting.tokens, waiting.bytes));
         removed.into_iter().map(|waiting| waiting.job).collect()
     }
 
@@ -421,11 +446,12 @@ mod tests {
 
     fn queue(max_queue: usize, window_ms: u64) -> Queue<(), u32> {
         let limits = BatcherConfig { max_queue, max_queue_tokens: 100, window_ms, ..Default::default() };
-        Queue::new(limits)
+        Queue::new(limits, 1000)
     }
 
     fn place(priority: Priority, tokens: usize) -> Place {
-        Place { tenant: "a".into(), priority, tokens, deadline: Instant::now() + Duration::from_secs(60) }
+        let deadline = Instant::now() + Duration::from_secs(60);
+        Place { tenant: "a".into(), priority, tokens, bytes: 100, deadline }
     }
 
     fn submit(queue: &Queue<(), u32>, job: u32, priority: Priority, tokens: usize) -> Result<()> {
@@ -465,7 +491,7 @@ mod tests {
         let error = submit(&queue, 3, Priority::High, 1).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Overloaded);
         assert!(error.retry_after().is_some());
-        queue.attention.store(true, Ordering::Release);
+        queue.attention.note();
         assert_eq!(sweep(&queue, |&job| job == 1), [1]);
         submit(&queue, 3, Priority::Normal, 1).unwrap();
     }
@@ -480,7 +506,7 @@ mod tests {
         let queue = queue(10, 0);
         submit(&queue, 1, Priority::Normal, 1).unwrap();
         assert!(sweep(&queue, |_| true).is_empty());
-        queue.attention.store(true, Ordering::Release);
+        queue.attention.note();
         assert_eq!(sweep(&queue, |_| true), [1]);
         let soon = Instant::now() + Duration::from_millis(1);
         queue.submit(Place { deadline: soon, ..place(Priority::Normal, 1) }, || 2).unwrap();
@@ -523,6 +549,20 @@ mod tests {
     }
 
     #[test]
+    fn bytes_bound_the_queue_and_come_back() {
+        let queue = queue(10, 0);
+        let large = || Place { bytes: 600, ..place(Priority::Normal, 1) };
+        queue.submit(large(), || 1).unwrap();
+        let error = queue.submit(large(), || 2).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::OutOfBudget);
+        assert!(error.to_string().contains("1200") && error.to_string().contains("1000"), "{error}");
+        assert_eq!(queue.load().bytes, 600);
+        assert_eq!(queue.take(1), [1]);
+        assert_eq!(queue.load().bytes, 0);
+        queue.submit(large(), || 2).unwrap();
+    }
+
+    #[test]
     fn a_window_holds_a_lone_request_back_until_the_batch_is_full() {
         let queue = queue(10, 10_000);
         submit(&queue, 1, Priority::Normal, 1).unwrap();
@@ -553,7 +593,7 @@ mod tests {
             let until = Instant::now() + Duration::from_millis(ms);
             queue.submit_held(place(Priority::Normal, 30), until, || job).unwrap()
         };
-        let [answered, let_in, _late] = [held(1, 60_000), held(2, 60_000), held(3, 20)];
+        let [answered, let_in, _late] = [held(1, 60_000), held(2, 60_000), held(3, 60_000)];
         assert_eq!(queue.load().waiting, 3);
         assert!(queue.take(9).is_empty());
         assert_eq!(submit(&queue, 4, Priority::Normal, 30).unwrap_err().kind(), ErrorKind::Overloaded);
@@ -561,6 +601,7 @@ mod tests {
         assert_eq!(queue.take_held(answered), None);
         queue.let_in(let_in);
         assert_eq!(queue.take(9), [2]);
+        queue.lock().lobby.hurry(Instant::now() + Duration::from_millis(20));
         queue.wait(5, None);
         assert_eq!(queue.take(9), [3], "it was woken by the end of the wait");
         assert_eq!(queue.load(), Load::default());

@@ -68,6 +68,8 @@ impl Key {
 pub(crate) struct Origin {
     /// Fingerprints by role.
     pub(crate) models: BTreeMap<String, String>,
+    /// Where prompts are cut and answers end.
+    pub(crate) context_tokens: Option<usize>,
     /// Whether code of the host takes part, which may answer each user and conversation in its own way.
     pub(crate) is_personal: bool,
 }
@@ -82,6 +84,9 @@ impl Fields {
         for (role, fingerprint) in &origin.models {
             fields.field(role, fingerprint.as_bytes());
         }
+        let context =
+            origin.context_tokens.map_or(Vec::new(), |tokens| (tokens as u64).to_le_bytes().to_vec());
+        fields.field("context_tokens", &context);
         fields
     }
 
@@ -173,7 +178,8 @@ mod tests {
     use crate::options::{CacheMode, Overflow, Priority};
 
     fn origin(analyst: &str, is_personal: bool) -> Origin {
-        Origin { models: BTreeMap::from([("analyst".into(), analyst.into())]), is_personal }
+        let models = BTreeMap::from([("analyst".into(), analyst.into())]);
+        Origin { models, context_tokens: Some(1024), is_personal }
     }
 
     fn key(request: &Request) -> Key {
@@ -211,6 +217,8 @@ mod tests {
         let mut keys: Vec<Key> = different.iter().map(key).collect();
         keys.push(key(&base()));
         keys.push(Key::process(&base(), &origin("2", false)).unwrap());
+        let shorter = Origin { context_tokens: Some(512), ..origin("1", false) };
+        keys.push(Key::process(&base(), &shorter).unwrap());
         for (index, key) in keys.iter().enumerate() {
             assert!(!keys[index + 1..].contains(key), "{index}");
         }

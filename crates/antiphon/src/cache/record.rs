@@ -16,6 +16,14 @@ use crate::reply::{Analysis, CacheOutcome, Event, FinishReason};
 #[derive(Clone, Default)]
 pub(crate) struct Seal(Option<[u8; 32]>);
 
+/// What a record holds.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Opened {
+    pub(crate) events: Vec<Event>,
+    /// Since the answer was made.
+    pub(crate) age: Duration,
+}
+
 /// Why bytes are not the answer to a key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Flaw {
@@ -51,7 +59,7 @@ impl Seal {
         (record.len() <= MAX_BYTES).then_some(record)
     }
 
-    /// The events of a record, if it is one of this key and younger than `ttl`. `message` is the text that was analysed.
+    /// What is in a record, if it is one of this key and younger than `ttl`. `message` is the text that was analysed.
     pub(crate) fn open(
         &self,
         record: &[u8],
@@ -59,7 +67,7 @@ impl Seal {
         message: &str,
         ttl: Duration,
         now: SystemTime,
-    ) -> Result<Vec<Event>, Flaw> {
+    ) -> Result<Opened, Flaw> {
         if record.len() > MAX_BYTES {
             return Err(Flaw::Form);
         }
@@ -80,11 +88,12 @@ impl Seal {
         if their_key != key.bytes() {
             return Err(Flaw::Key);
         }
-        if u128::from(since_1970(now).saturating_sub(made)) >= ttl.as_millis() {
+        let age = Duration::from_millis(since_1970(now).saturating_sub(made));
+        if age >= ttl {
             return Err(Flaw::Age);
         }
         let events = serde_json::from_slice(events).map_err(|_| Flaw::Events)?;
-        checked(events, message).ok_or(Flaw::Events)
+        Ok(Opened { events: checked(events, message).ok_or(Flaw::Events)?, age })
     }
 
     fn hash(&self, content: &[u8]) -> [u8; 32] {
@@ -99,7 +108,8 @@ impl Seal {
 fn checked(mut events: Vec<Event>, message: &str) -> Option<Vec<Event>> {
     let Event::Done(reply) = events.pop()? else { return None };
     let whole = matches!(reply.finish_reason(), FinishReason::Stop | FinishReason::Length);
-    let computed = reply.metadata.response_generation.cache == CacheOutcome::Miss;
+    let made = &reply.metadata.response_generation;
+    let computed = made.cache == CacheOutcome::Miss && made.degraded.is_none();
     let mut analysis = None;
     let (mut response, mut chunks) = (String::new(), 0);
     for (place, event) in events.iter_mut().enumerate() {
@@ -188,7 +198,7 @@ mod tests {
     }
 
     fn open(seal: &Seal, record: &[u8]) -> Result<Vec<Event>, Flaw> {
-        seal.open(record, &key(), MESSAGE, TTL, now())
+        seal.open(record, &key(), MESSAGE, TTL, now()).map(|opened| opened.events)
     }
 
     #[test]
@@ -259,10 +269,11 @@ mod tests {
     fn an_old_answer_is_a_miss_and_a_clock_that_is_behind_is_not() {
         let seal = Seal::default();
         let record = record(&seal);
-        let at = |moment| seal.open(&record, &key(), MESSAGE, TTL, moment);
-        assert!(at(now() + TTL - Duration::from_millis(1)).is_ok());
+        let at = |moment| seal.open(&record, &key(), MESSAGE, TTL, moment).map(|opened| opened.age);
+        let almost = TTL - Duration::from_millis(1);
+        assert_eq!(at(now() + almost), Ok(almost));
         assert_eq!(at(now() + TTL), Err(Flaw::Age));
-        assert!(at(now() - TTL).is_ok());
+        assert_eq!(at(now() - TTL), Ok(Duration::ZERO));
     }
 
     #[test]

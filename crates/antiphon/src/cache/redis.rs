@@ -18,8 +18,8 @@ use crate::plugin::{PluginError, SharedTier};
 /// A client of one server.
 pub(crate) struct Redis {
     client: Client,
-    /// One thread that reads and writes the socket; the callers wait beside it.
-    runtime: Runtime,
+    /// One thread that reads and writes the socket; the callers wait beside it. None once it is dropped.
+    runtime: Option<Runtime>,
     connection: Mutex<Option<MultiplexedConnection>>,
 }
 
@@ -37,7 +37,7 @@ impl Redis {
         let runtime = runtime.map_err(|error| {
             Error::with_source(ErrorKind::Io, format!("starting a thread failed: {error}"), error)
         })?;
-        Ok(Self { client, runtime, connection: Mutex::new(None) })
+        Ok(Self { client, runtime: Some(runtime), connection: Mutex::new(None) })
     }
 
     fn query<T: FromRedisValue + Send>(&self, command: &Cmd) -> Result<T, PluginError> {
@@ -45,7 +45,8 @@ impl Redis {
             let mut connection = self.connection().await?;
             command.query_async(&mut connection).await
         };
-        let answer = self.runtime.block_on(async { tokio::time::timeout(BUDGET, asked).await });
+        let runtime = self.runtime.as_ref().expect("it is there until it is dropped");
+        let answer = runtime.block_on(async { tokio::time::timeout(BUDGET, asked).await });
         let failure = match answer {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) => PluginError::new(describe(&error)),
@@ -69,6 +70,13 @@ impl Redis {
 
     fn slot(&self) -> std::sync::MutexGuard<'_, Option<MultiplexedConnection>> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        // Waiting for its thread is not allowed where the host drops the engine inside a runtime of its own.
+        self.runtime.take().into_iter().for_each(Runtime::shutdown_background);
     }
 }
 

@@ -7,11 +7,12 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Key;
-use super::record::Seal;
+use super::record::{Flaw, Opened, Seal};
 use crate::breaker::{Breaker, BreakerState};
 use crate::config::{BreakerConfig, CacheConfig};
 use crate::error::{Error, ErrorKind, Result};
@@ -32,9 +33,10 @@ pub(crate) struct Tier {
     flawed: AtomicU64,
 }
 
-#[derive(Default)]
 struct Tasks {
-    waiting: VecDeque<Task>,
+    waiting: VecDeque<(Instant, Task)>,
+    /// When a call came back.
+    returned: Instant,
     closed: bool,
 }
 
@@ -44,6 +46,8 @@ pub(crate) enum Task {
     Find { number: u64, key: Key, message: Box<str> },
     /// An answer to keep.
     Keep { key: Key, events: Arc<[Event]> },
+    /// Somebody wants to know whether it answers.
+    Probe(SyncSender<Result<(), PluginError>>),
 }
 
 impl Tier {
@@ -60,7 +64,7 @@ impl Tier {
             breaker: Breaker::new(BreakerConfig { reset_after_ms, ..breaker }),
             seal: Seal::new(cache.shared_tier_key.as_deref()),
             ttl: Duration::from_secs(cache.ttl_seconds),
-            tasks: Mutex::default(),
+            tasks: Mutex::new(Tasks { waiting: VecDeque::new(), returned: Instant::now(), closed: false }),
             changed: Condvar::new(),
             observers,
             flawed: AtomicU64::new(0),
@@ -72,26 +76,44 @@ impl Tier {
         if self.state() == BreakerState::Open {
             return false;
         }
+        let now = Instant::now();
         let mut tasks = self.lock();
+        // Who has waited for the whole budget waits no longer; and if no call came back for long, none may ever.
+        let is_overdue = |since: &Instant| *since + BUDGET < now;
+        let is_stuck =
+            tasks.returned + STUCK < now && tasks.waiting.front().is_some_and(|(since, _)| is_overdue(since));
+        tasks.waiting.retain(|(since, task)| matches!(task, Task::Keep { .. }) || !is_overdue(since));
         let accepted = !tasks.closed && tasks.waiting.len() < MAX_TASKS;
         if accepted {
-            tasks.waiting.push_back(task);
-            drop(tasks);
-            self.changed.notify_one();
+            tasks.waiting.push_back((now, task));
+        }
+        drop(tasks);
+        self.changed.notify_one();
+        if is_stuck {
+            self.note_failure("its calls do not return");
         }
         accepted
     }
 
-    /// Runs on each of the tier's threads until it closes. `found` gets the events of a held request, or none.
-    pub(crate) fn run(&self, found: impl Fn(u64, Key, Option<Vec<Event>>)) {
-        while let Some(task) = self.next() {
-            match task {
+    /// Runs on each of the tier's threads until it closes. `found` gets what there is for a held request, or none.
+    pub(crate) fn run(&self, found: impl Fn(u64, Key, Option<Opened>)) {
+        while let Some((since, task)) = self.next() {
+            let work = || match task {
+                // It waits no longer.
+                Task::Find { .. } if since.elapsed() > BUDGET => {}
                 Task::Find { number, key, message } => {
-                    let events = self.find(&key, &message);
-                    found(number, key, events);
+                    let opened = self.find(&key, &message);
+                    found(number, key, opened);
                 }
                 Task::Keep { key, events } => self.keep(&key, &events),
+                // Nobody may be waiting for it any more.
+                Task::Probe(answer) => _ = answer.try_send(self.backend.get(b"antiphon:1:probe").map(drop)),
+            };
+            // Wakers of the host run in here, too.
+            if catch_unwind(AssertUnwindSafe(work)).is_err() {
+                self.observers.log(Level::Error, TARGET, "a panic in a thread of the shared tier");
             }
+            self.lock().returned = Instant::now();
         }
     }
 
@@ -104,15 +126,26 @@ impl Tier {
         self.changed.notify_all();
     }
 
-    /// Asks for something that is not there.
+    /// Asks for something that is not there, on a thread of the tier.
     pub(crate) fn probe(&self) -> Result<String> {
-        match catch_unwind(AssertUnwindSafe(|| self.backend.get(b"antiphon:1:probe"))) {
-            Ok(Ok(_)) => {
+        let (sender, answer) = sync_channel(1);
+        let down = || Error::new(ErrorKind::PluginFailed, "the shared tier is left alone for a while");
+        if !self.submit(Task::Probe(sender)) {
+            return Err(down());
+        }
+        match answer.recv_timeout(PROBE) {
+            Ok(Ok(())) => {
                 let flawed = self.flawed.load(Ordering::Relaxed);
                 Ok(format!("it answers; {flawed} of its values were no answers to their keys"))
             }
             Ok(Err(error)) => Err(Error::new(ErrorKind::PluginFailed, format!("the shared tier: {error}"))),
-            Err(_) => Err(Error::new(ErrorKind::PluginFailed, "the shared tier panicked")),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(Error::new(ErrorKind::PluginFailed, "the shared tier is busy, or panicked"))
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                let what = format!("the shared tier gave no answer within {} ms", PROBE.as_millis());
+                Err(Error::new(ErrorKind::DeadlineExceeded, what))
+            }
         }
     }
 
@@ -127,11 +160,14 @@ impl Tier {
         }
     }
 
-    fn find(&self, key: &Key, message: &str) -> Option<Vec<Event>> {
+    fn find(&self, key: &Key, message: &str) -> Option<Opened> {
         let name = key.name();
         let record = self.call(|| self.backend.get(name.as_bytes()))??;
         let opened = self.seal.open(&record, key, message, self.ttl, SystemTime::now());
-        if let Err(flaw) = &opened {
+        // An old answer may be young enough for others.
+        if let Err(flaw) = opened.as_ref().map_err(|flaw| *flaw).map(drop)
+            && flaw != Flaw::Age
+        {
             self.flawed.fetch_add(1, Ordering::Relaxed);
             let what = format!("a value is no answer to its key ({flaw:?}): it is removed");
             self.observers.log(Level::Warn, TARGET, &what);
@@ -166,11 +202,15 @@ impl Tier {
                 Some(value)
             }
             Err(error) => {
-                if self.breaker.fail(Instant::now()) {
-                    self.tell(BreakerState::Open, &error.to_string());
-                }
+                self.note_failure(&error.to_string());
                 None
             }
+        }
+    }
+
+    fn note_failure(&self, why: &str) {
+        if self.breaker.fail(Instant::now()) {
+            self.tell(BreakerState::Open, why);
         }
     }
 
@@ -179,7 +219,7 @@ impl Tier {
         self.observers.breaker(SHARED_TIER, state, why);
     }
 
-    fn next(&self) -> Option<Task> {
+    fn next(&self) -> Option<(Instant, Task)> {
         let mut tasks = self.lock();
         loop {
             if let Some(task) = tasks.waiting.pop_front() {
@@ -208,6 +248,12 @@ pub(crate) const THREADS: usize = 2;
 
 /// An open breaker lets a trial through after so long.
 const TRIAL_MS: u64 = 1000;
+
+/// Threads from which nothing was heard for so long, while something waits, are lost in foreign code.
+const STUCK: Duration = Duration::from_millis(100);
+
+/// How long a diagnosis waits for it.
+const PROBE: Duration = Duration::from_secs(1);
 
 /// More wait only where the tier is slower than the engine: what comes then goes without it.
 const MAX_TASKS: usize = 1024;

@@ -90,7 +90,7 @@ impl Diagnosis {
         }
         checks.push(check("memory", || Ok(memory(engine))));
         checks.push(check("load", || {
-            let Load { waiting, running } = shared.queue.load();
+            let Load { waiting, running, .. } = shared.queue.load();
             Ok(format!("{waiting} requests wait, {running} run"))
         }));
 
@@ -157,11 +157,12 @@ fn processor(engine: &Engine) -> String {
 fn memory(engine: &Engine) -> String {
     let shared = engine.shared();
     format!(
-        "weights {}, key/value rows {}, scratch {}, cache {} bytes",
+        "weights {}, key/value rows {}, scratch {}, cache {}, queue {} bytes",
         shared.weight_bytes,
         shared.kv_bytes,
         shared.scratch_bytes.load(Ordering::Relaxed),
-        shared.cache.stats().bytes
+        shared.cache.stats().bytes,
+        shared.queue.load().bytes
     )
 }
 

@@ -51,11 +51,12 @@ impl Health {
         if shared.config.responder.is_none() && shared.generators.is_empty() {
             diagnostics.push("no responder is configured: answers come from templates".to_owned());
         }
-        for (backend, state) in shared.breakers().filter(|(_, state)| *state != BreakerState::Closed) {
-            diagnostics
-                .push(format!("the backend {backend} is down: its circuit breaker is {}", state.name()));
-        }
+        // After a `fork` a lock may be held by a thread that the child does not have.
         if ready {
+            for (backend, state) in shared.breakers().filter(|(_, state)| *state != BreakerState::Closed) {
+                let state = state.name();
+                diagnostics.push(format!("the backend {backend} is down: its circuit breaker is {state}"));
+            }
             let waiting = shared.queue.load().waiting;
             if waiting >= shared.config.batcher.max_queue {
                 diagnostics.push(format!("the queue is full: {waiting} requests wait"));

@@ -206,6 +206,7 @@ impl Readings {
             ("key_value", shared.kv_bytes),
             ("scratch", shared.scratch_bytes.load(Ordering::Relaxed)),
             ("cache", stats.bytes as usize),
+            ("queue", load.bytes),
         ] {
             self.memory.get_or_create(&[("part", part)]).set(bytes as i64);
         }

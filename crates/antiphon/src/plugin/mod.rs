@@ -150,10 +150,11 @@ pub trait SharedTier: Send + Sync {
 /// # When it fails
 /// A failure or a panic before the first piece is answered from the cache (up to `cache.stale_seconds` past its time), else
 /// by a template from the analysis, else with [`BackendUnavailable`](crate::ErrorKind::BackendUnavailable); one after it ends
-/// the stream with [`PluginFailed`](crate::ErrorKind::PluginFailed). After `breaker.failure_threshold` failures in a row it is
-/// not called for `breaker.reset_after_ms`.
+/// the stream with [`PluginFailed`](crate::ErrorKind::PluginFailed). After `breaker.failure_threshold` failures in a row
+/// (nothing before a deadline of a second or more is one, too) it is not called for `breaker.reset_after_ms`.
 pub trait Generator: Send + Sync {
-    /// What `options.model` calls it: of a-z, 0-9, '.', '_', '-', at most 64, beginning with a letter or digit.
+    /// What `options.model` calls it: of a-z, 0-9, '.', '_', '-', at most 64, beginning with a letter or digit. Cached answers
+    /// belong to the name: one that answers in another way than before should have another (`clerk-2`).
     fn name(&self) -> &str;
 
     /// Writes the answer to the last turn, in pieces as they come. Of the options those that shape text are its to heed;

@@ -26,6 +26,7 @@ pub(crate) struct Loaded {
     pub(crate) models: Vec<ModelInfo>,
     pub(crate) weight_bytes: usize,
     pub(crate) cache_bytes: usize,
+    pub(crate) queue_bytes: usize,
 }
 
 impl Loaded {
@@ -75,7 +76,8 @@ impl Loaded {
                 Ok(Scheduler::new(responder, blocks, config.batcher.prompt_chunk_tokens))
             })
             .collect::<Result<_>>()?;
-        Ok(Self { analyst, fingerprints, schedulers, models, weight_bytes, cache_bytes: plan.cache_bytes })
+        let Plan { cache_bytes, queue_bytes, .. } = plan;
+        Ok(Self { analyst, fingerprints, schedulers, models, weight_bytes, cache_bytes, queue_bytes })
     }
 }
 

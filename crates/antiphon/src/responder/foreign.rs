@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use antiphon_inference::stop::StopFilter;
 
@@ -58,15 +58,21 @@ pub(crate) enum End {
 pub(crate) struct Desk {
     tasks: Mutex<Tasks>,
     changed: Condvar,
+    /// Threads are started when they are needed, and not more than these.
+    most_threads: usize,
     /// Tells the compute thread that there is something to read.
     news: Box<dyn Fn() + Send + Sync>,
 }
 
 #[derive(Default)]
 struct Tasks {
-    waiting: VecDeque<(Arc<Backend>, Generate, Arc<Inbox>)>,
+    waiting: VecDeque<Task>,
+    threads: usize,
+    idle: usize,
     closed: bool,
 }
+
+type Task = (Arc<Backend>, Generate, Arc<Inbox>);
 
 /// What a generator has written and the compute thread has not yet read.
 #[derive(Default)]
@@ -76,6 +82,8 @@ struct Inbox(Mutex<Letters>);
 struct Letters {
     text: String,
     ended: Option<Result<(), PluginError>>,
+    /// A thread has taken it up.
+    begun: bool,
     /// Nobody reads any more.
     unwanted: bool,
 }
@@ -109,7 +117,7 @@ impl Backend {
     fn run(&self, request: &Generate, inbox: &Inbox, news: &dyn Fn()) {
         let mut write = |piece: &str| {
             let mut letters = inbox.lock();
-            if letters.unwanted {
+            if letters.unwanted || letters.text.len() + piece.len() > MOST_BYTES {
                 return ControlFlow::Break(());
             }
             letters.text.push_str(piece);
@@ -135,18 +143,19 @@ impl Foreign {
 
     /// Lets a generator answer, unless its breaker is open: then the job comes back.
     pub(crate) fn join(&mut self, job: Job, backend: &Arc<Backend>, request: Generate) -> Option<End> {
+        let stops = match StopFilter::new(request.options.stop.clone()) {
+            Ok(stops) => stops,
+            Err(error) => return Some(End::Error(job, error.into())),
+        };
         if !backend.breaker.admits(Instant::now()) {
             let what =
                 format!("the generator `{}` failed too often and is left alone for a while", backend.name);
             return Some(End::Silent(job, Error::new(ErrorKind::BackendUnavailable, what)));
         }
-        let stops = match StopFilter::new(request.options.stop.clone()) {
-            Ok(stops) => stops,
-            Err(error) => return Some(End::Error(job, error.into())),
-        };
         let (backend, inbox) = (Arc::clone(backend), Arc::<Inbox>::default());
-        self.desk.lock().waiting.push_back((Arc::clone(&backend), request, Arc::clone(&inbox)));
-        self.desk.changed.notify_one();
+        if let Err(error) = self.desk.add(Arc::clone(&backend), request, Arc::clone(&inbox)) {
+            return Some(End::Silent(job, error));
+        }
         self.live.push(Speech { job, backend, inbox, stops, response: String::new(), chunks: 0 });
         None
     }
@@ -164,13 +173,19 @@ impl Foreign {
     ) -> Vec<End> {
         self.end(|speech| {
             let partial = |reason| speech.job.reply(speech.outcome(reason), &fingerprints(&speech.job));
-            speech.job.flight.prune(now, partial);
+            drop(speech.job.flight.prune(now, partial));
             match speech.job.flight.departure() {
                 Departure::None => None,
                 Departure::Cancelled => Some(Err(Fault::Error(Error::cancelled()))),
                 Departure::Stopped => Some(Ok(FinishReason::Cancelled)),
                 Departure::Late if speech.chunks > 0 => Some(Ok(FinishReason::Deadline)),
-                Departure::Late => Some(Err(Fault::Error(speech.job.late()))),
+                Departure::Late => {
+                    // One that was never called, as others hold all threads, has not failed.
+                    if speech.job.times.service() >= PATIENCE && speech.inbox.lock().begun {
+                        speech.backend.fail("it wrote nothing before a deadline");
+                    }
+                    Some(Err(Fault::Error(speech.job.late())))
+                }
             }
         })
     }
@@ -192,7 +207,7 @@ impl Foreign {
                 self.live.push(speech);
                 continue;
             };
-            speech.inbox.lock().unwanted = true;
+            self.desk.forget(&speech.inbox);
             ends.push(match how {
                 Ok(reason) => {
                     let outcome = speech.outcome(reason);
@@ -268,17 +283,42 @@ impl Speech {
 }
 
 impl Desk {
-    pub(crate) fn new(news: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { tasks: Mutex::default(), changed: Condvar::new(), news: Box::new(news) })
+    pub(crate) fn new(most_threads: usize, news: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+        let (tasks, changed) = (Mutex::default(), Condvar::new());
+        Arc::new(Self { tasks, changed, most_threads, news: Box::new(news) })
+    }
+
+    fn add(self: &Arc<Self>, backend: Arc<Backend>, request: Generate, inbox: Arc<Inbox>) -> Result<()> {
+        let mut tasks = self.lock();
+        if tasks.idle <= tasks.waiting.len() && tasks.threads < self.most_threads {
+            let desk = Arc::clone(self);
+            match antiphon_kernels::spawn("antiphon-generator", move || desk.serve()) {
+                Ok(_) => tasks.threads += 1,
+                // Those that are there will come to it.
+                Err(_) if tasks.threads > 0 => {}
+                Err(error) => {
+                    let what = format!("starting a thread failed: {error}");
+                    return Err(Error::with_source(ErrorKind::Io, what, error));
+                }
+            }
+        }
+        tasks.waiting.push_back((backend, request, inbox));
+        drop(tasks);
+        self.changed.notify_one();
+        Ok(())
     }
 
     /// Runs on each of the generators' threads until the desk closes.
-    pub(crate) fn serve(&self) {
+    fn serve(&self) {
         while let Some((backend, request, inbox)) = self.next() {
-            if !inbox.lock().unwanted {
-                backend.run(&request, &inbox, &self.news);
-            }
+            backend.run(&request, &inbox, &self.news);
         }
+    }
+
+    /// Nobody wants that answer any more, begun or not.
+    fn forget(&self, inbox: &Arc<Inbox>) {
+        inbox.lock().unwanted = true;
+        self.lock().waiting.retain(|(_, _, other)| !Arc::ptr_eq(other, inbox));
     }
 
     /// The threads end when they have nothing under way. Nobody waits for them: a generator may never return.
@@ -287,16 +327,19 @@ impl Desk {
         self.changed.notify_all();
     }
 
-    fn next(&self) -> Option<(Arc<Backend>, Generate, Arc<Inbox>)> {
+    fn next(&self) -> Option<Task> {
         let mut tasks = self.lock();
         loop {
             if tasks.closed {
                 return None;
             }
             if let Some(task) = tasks.waiting.pop_front() {
+                task.2.lock().begun = true;
                 return Some(task);
             }
+            tasks.idle += 1;
             tasks = self.changed.wait(tasks).unwrap_or_else(PoisonError::into_inner);
+            tasks.idle -= 1;
         }
     }
 
@@ -310,6 +353,9 @@ impl Inbox {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// A deadline is a generator's failure only if it had this long.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A generator that goes on for longer has lost its way.
 const MOST_BYTES: usize = 1 << 20;

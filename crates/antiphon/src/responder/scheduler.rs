@@ -71,7 +71,7 @@ impl Scheduler {
         let name = self.responder.name.as_str();
         for sequence in &self.live {
             let partial = |reason| sequence.job.reply(sequence.outcome(reason, name), &fingerprints());
-            sequence.job.flight.prune(now, partial);
+            drop(sequence.job.flight.prune(now, partial));
         }
         let reason = |sequence: &Sequence| match sequence.job.flight.departure() {
             Departure::None => None,
@@ -101,6 +101,7 @@ impl Scheduler {
             rows.extend(self.live[member].rows(self.prompt_chunk));
             spans.push(start..rows.len());
         }
+        let _span = tracing::trace_span!("step", sequences, rows = rows.len()).entered();
         // A prompt that runs alone can be broken off between layers; a step that others take part in goes on.
         let never = AtomicBool::new(false);
         let alone = (members.len() == 1).then(|| Arc::clone(&self.live[members[0]].job.flight));

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use antiphon::{EngineConfig, ErrorKind, Event, Request};
+use antiphon::{CacheMode, EngineConfig, ErrorKind, Event, Generate, Message, ModelSource, Request};
 
 use crate::{engine, open};
 
@@ -136,4 +136,38 @@ fn an_engine_dropped_before_its_stream_goes_on() {
 fn a_break_is_not_an_error() {
     let reply = engine().on_event(long(9), |_| ControlFlow::Break(())).unwrap();
     assert_eq!(reply.finish_reason(), antiphon::FinishReason::Cancelled);
+}
+
+/// A prompt of 2,000 tokens, cancelled wherever it happens to be: its rows come back each time, so that a prompt which
+/// needs all of the pool can still be read.
+#[test]
+fn a_long_prompt_cancelled_at_fifty_points_gives_its_rows_back() {
+    let files = crate::responder_files();
+    let path = files.path().join("config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config["max_position_embeddings"] = 3072.into();
+    std::fs::write(&path, config.to_string()).unwrap();
+    let source = ModelSource::Path(files.path().to_owned());
+    // Room for one such sequence, and no second.
+    let engine = open(EngineConfig::default().responder(source).max_concurrent(1));
+    // Each with a beginning of its own, so that none finds rows of another.
+    let request = |number: usize| {
+        let turn = |turn| {
+            format!("{number}, {turn}: where is my order, when will it come, and how long will it take?")
+        };
+        let turns: Vec<Message> = (0..99).map(|at| Message::user(turn(at))).collect();
+        Generate::messages(turns).max_tokens(64).cache(CacheMode::Bypass)
+    };
+    let whole = engine.generate_blocking(request(1000)).unwrap();
+    let usage = whole.metadata.response_generation.usage;
+    assert!(usage.prompt_tokens >= 2000, "{usage:?}");
+    for point in 0..50 {
+        let mut stream = engine.generate_stream(request(point)).unwrap();
+        std::thread::sleep(Duration::from_micros(400) * point as u32);
+        stream.canceller().cancel();
+        let read = stream.next_blocking(Duration::from_secs(60));
+        assert!(matches!(&read, Poll::Ready(Some(Err(error))) if error.is_cancelled()), "{read:?}");
+    }
+    let again = engine.generate_blocking(request(1000)).unwrap();
+    assert_eq!(again.response, whole.response);
 }

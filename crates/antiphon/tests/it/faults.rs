@@ -27,7 +27,7 @@ fn altered(tensor: &str, value: f32) -> (tempfile::TempDir, Engine) {
 }
 
 /// The id of a token of the bundled responder.
-fn token(text: &str) -> u32 {
+pub(crate) fn token(text: &str) -> u32 {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/responder/tokenizer.json");
     let json: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let added = json["added_tokens"].as_array().unwrap().iter().find(|token| token["content"] == text);

@@ -32,6 +32,7 @@ enum Mood {
     FailsHalfway,
     Blocks,
     NeverStops,
+    WritesOnce,
 }
 
 impl Parrot {
@@ -66,6 +67,12 @@ impl Generator for Parrot {
                 }
                 self.told.fetch_add(1, Ordering::Relaxed);
                 return Ok(());
+            }
+            Mood::WritesOnce => {
+                let _ = write("once ");
+                loop {
+                    std::thread::park();
+                }
             }
             Mood::Well | Mood::FailsHalfway => {}
         }
@@ -226,7 +233,7 @@ fn whoever_leaves_is_told_to_the_generator_and_a_deadline_gives_what_there_is() 
     drop(stream);
     eventually("the generator is told", || parrot.told.load(Ordering::Relaxed) == 1);
 
-    let reply = engine.process_blocking(request().deadline(Duration::from_millis(200))).unwrap();
+    let reply = engine.process_blocking(request().deadline(Duration::from_secs(3))).unwrap();
     assert_eq!(reply.finish_reason(), FinishReason::Deadline);
     assert!(reply.response.starts_with("on and "));
 
@@ -239,6 +246,25 @@ fn whoever_leaves_is_told_to_the_generator_and_a_deadline_gives_what_there_is() 
         .unwrap();
     assert_eq!(reply.finish_reason(), FinishReason::Cancelled);
     eventually("all are told", || parrot.told.load(Ordering::Relaxed) == 3);
+}
+
+#[test]
+fn whoever_leaves_a_silent_generator_is_let_go_at_once() {
+    let mut config = EngineConfig::default().max_concurrent(2);
+    config.batcher.timeout_ms = 3_600_000;
+    let (engine, parrot, _) = open(config);
+    parrot.set(Mood::WritesOnce);
+    let request = || Request::new("Hello").cache(CacheMode::Bypass);
+    let reply = engine.on_event(request(), |event| match event {
+        Event::Chunk { .. } => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    assert_eq!(reply.unwrap().response, "once ", "an hour before its deadline");
+    // Its place is free, though its thread is lost.
+    let mut stream = engine.stream(request()).unwrap();
+    assert!(matches!(stream.next_blocking(Duration::from_secs(60)), std::task::Poll::Ready(Some(Ok(_)))));
+    drop(stream);
+    engine.drain(Duration::from_secs(60)).unwrap();
 }
 
 #[test]

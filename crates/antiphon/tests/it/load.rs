@@ -2,8 +2,9 @@
 
 use std::sync::Mutex;
 use std::task::Poll;
+use std::time::Duration;
 
-use antiphon::{EngineConfig, ErrorKind, Event, Priority, Request};
+use antiphon::{CacheMode, EngineConfig, ErrorKind, Event, Priority, ReplyStream, Request};
 
 use crate::open;
 
@@ -60,6 +61,63 @@ fn a_quota_refuses_the_user_who_used_it_up() {
     ask("a").unwrap();
     assert_eq!(ask("a").unwrap_err().kind(), ErrorKind::QuotaExceeded);
     ask("b").unwrap();
+}
+
+#[test]
+fn books_balance_over_many_streams_and_cancels() {
+    balance(500, 2);
+}
+
+#[test]
+#[ignore = "long: half a minute"]
+fn books_balance_over_ten_thousand_streams_and_a_hundred_thousand_cancels() {
+    balance(10_000, 10);
+}
+
+/// Opens `open` streams again and again, cancels every one of them at some time, and counts how all ended.
+fn balance(open: usize, rounds: usize) {
+    let config = format!(
+        r#"{{"batcher": {{"max_queue": {open}, "max_queue_tokens": 1000000000, "timeout_ms": 600000}}}}"#
+    );
+    let engine = crate::open(EngineConfig::from_json(&config).unwrap());
+    let (mut started, mut refused) = (0, 0);
+    for _ in 0..rounds {
+        let mut streams: Vec<ReplyStream> = Vec::with_capacity(open);
+        for number in 0..open {
+            started += 1;
+            let request = Request::new(format!("Hello {number}")).max_tokens(64).cache(CacheMode::Bypass);
+            match engine.stream(request) {
+                Ok(stream) => streams.push(stream),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Overloaded);
+                    refused += 1;
+                }
+            }
+        }
+        // Cancelled in another order than they came, from another thread, while the first are being answered.
+        std::thread::scope(|scope| {
+            let cancellers: Vec<_> = streams.iter().map(ReplyStream::canceller).collect();
+            scope.spawn(move || {
+                let step = (cancellers.len() * 5 / 8).max(1) | 1;
+                (0..cancellers.len()).for_each(|i| cancellers[i * step % cancellers.len()].cancel());
+            });
+            for stream in streams {
+                let ends = stream
+                    .into_iter()
+                    .filter(|event| !matches!(event, Ok(Event::Analysis(_) | Event::Chunk { .. })));
+                assert_eq!(ends.count(), 1);
+            }
+        });
+    }
+    let text = engine.metrics_text();
+    let ended = |status: &str| {
+        let name = format!(r#"ai_requests_total{{endpoint="process",status="{status}"}}"#);
+        crate::metrics::value(&text, &name).unwrap_or(0.0) as usize
+    };
+    let [done, cancelled, late] = [ended("success"), ended("cancelled"), ended("deadline")];
+    assert_eq!(started, done + cancelled + late + refused, "{done} {cancelled} {late} {refused}");
+    assert_eq!(ended("overloaded"), refused);
+    engine.drain(Duration::from_secs(60)).unwrap();
 }
 
 /// Callers that read, cancel, drop, hurry and stop at random: whatever they do, each stream ends once.

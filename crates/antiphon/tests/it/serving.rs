@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use antiphon::{
-    CacheMode, CacheOutcome, Engine, EngineConfig, ErrorKind, Event, FinishReason, ReplyStream, Request,
-    RequestOptions,
+    CacheMode, CacheOutcome, Engine, EngineConfig, ErrorKind, Event, FinishReason, Generate, Message,
+    ModelSource, ReplyStream, Request, RequestOptions,
 };
 
 use crate::open;
@@ -91,6 +91,71 @@ fn faults_87_a_full_queue_says_how_long_it_is_and_when_to_come_back() {
     assert_eq!(error.kind(), ErrorKind::Overloaded);
     assert!(error.to_string().contains("2 requests") && error.retry_after().is_some(), "{error}");
     assert_eq!(waiting.len(), 2);
+}
+
+#[test]
+fn faults_86_no_time_and_no_count_tells_a_tenant_what_another_has_asked() {
+    let engine = open(EngineConfig::default());
+    let ask =
+        |tenant: &str| engine.process_blocking(long(16).tenant(tenant)).unwrap().metadata.response_generation;
+    assert_eq!(ask("a").cache, CacheOutcome::Miss);
+    assert_eq!(ask("a").cache, CacheOutcome::Hit);
+    let other = ask("b");
+    assert_eq!((other.cache, other.usage.cached_tokens), (CacheOutcome::Miss, 0));
+}
+
+/// The bundled responder with an output matrix of its own, and no numbers in the row that reads the token " 7".
+fn poisoned() -> (tempfile::TempDir, Engine) {
+    let files = crate::responder_files();
+    let read = |name: &str| std::fs::read(files.path().join(name)).unwrap();
+    let weights = read("model.safetensors");
+    let (length, rest) = weights.split_first_chunk::<8>().unwrap();
+    let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    let mut header: serde_json::Value = serde_json::from_slice(header).unwrap();
+    let table = header["model.embed_tokens.weight"].clone();
+    let place = |index: usize| table["data_offsets"][index].as_u64().unwrap() as usize;
+    let (matrix, mut data) = (data[place(0)..place(1)].to_vec(), data.to_vec());
+    let row = table["shape"][1].as_u64().unwrap() as usize;
+    let start = place(0) + row * crate::faults::token("Ġ7") as usize;
+    // A Q8_0 block is an F16 scale and 32 whole numbers.
+    data[start..start + row].chunks_exact_mut(34).for_each(|block| block[..2].copy_from_slice(&F16_NAN));
+    header["lm_head.weight"] = table.clone();
+    header["lm_head.weight"]["data_offsets"] = serde_json::json!([data.len(), data.len() + matrix.len()]);
+    let header = header.to_string();
+    let file = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &data, &matrix].concat();
+    std::fs::write(files.path().join("model.safetensors"), file).unwrap();
+    let mut config: serde_json::Value = serde_json::from_slice(&read("config.json")).unwrap();
+    config["tie_word_embeddings"] = false.into();
+    std::fs::write(files.path().join("config.json"), config.to_string()).unwrap();
+    let config = r#"{"batcher": {"max_concurrent": 8, "window_ms": 10000}}"#;
+    let source = ModelSource::Path(files.path().to_owned());
+    let engine = open(EngineConfig::from_json(config).unwrap().responder(source));
+    (files, engine)
+}
+
+const F16_NAN: [u8; 2] = 0x7e00_u16.to_le_bytes();
+
+#[test]
+fn faults_90_of_eight_in_a_batch_only_the_poisoned_one_fails() {
+    let (_files, engine) = poisoned();
+    let ask = |text: &str| {
+        let request = Generate::messages([Message::user(text)]).options(long(24).options);
+        engine.generate_stream(request.cache(CacheMode::Bypass)).unwrap()
+    };
+    let texts: Vec<String> =
+        (0..7).map(|number| format!("Please cancel order {}", "123456".repeat(number + 1))).collect();
+    // Eight begin together: with the poisoned one, and with an eighth that is well.
+    let together = |eighth: &str| {
+        let streams: Vec<ReplyStream> = texts.iter().map(|text| ask(text)).collect();
+        let eighth = ask(eighth);
+        let answers: Vec<String> = streams.into_iter().map(text).collect();
+        (answers, eighth.into_iter().find_map(Result::err).map(|error| error.kind()))
+    };
+    let (well, none) = together("Hello");
+    let (beside, failure) = together("Please cancel order 7");
+    assert_eq!((none, failure), (None, Some(ErrorKind::ModelInvalid)));
+    assert_eq!(well, beside);
+    assert!(well.iter().all(|answer| !answer.is_empty()));
 }
 
 #[test]

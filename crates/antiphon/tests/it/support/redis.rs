@@ -32,8 +32,7 @@ impl Server {
             "--appendonly",
             "no",
         ]);
-        command.args(["--enable-debug-command", "yes"]).current_dir(std::env::temp_dir());
-        let process = command.stdout(Stdio::null()).spawn();
+        let process = command.current_dir(std::env::temp_dir()).stdout(Stdio::null()).spawn();
         let process = process.expect("`redis-server` is missing: install Debian's package of that name");
         let server = Self { process, port };
         eventually("the server answers", || {
