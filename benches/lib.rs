@@ -1,5 +1,7 @@
 //! Two ways of doing the same, timed in turns: what disturbs the machine disturbs both.
 
+pub mod random_model;
+
 use std::fmt;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
