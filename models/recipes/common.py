@@ -53,12 +53,22 @@ def warm_up_then_cosine(step, warm_up, done, floor=0.05):
     return rise * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
 
-def adamw(model, learning_rate, weight_decay):
+class AdamW:
     """AdamW that decays matrices and leaves norms and biases alone."""
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    vectors = [p for p in model.parameters() if p.dim() <= 1]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), eps=1e-8)
+
+    def __init__(self, model, learning_rate, weight_decay):
+        matrices = [p for p in model.parameters() if p.dim() > 1]
+        vectors = [p for p in model.parameters() if p.dim() <= 1]
+        groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+        self.inner = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), eps=1e-8)
+        self.state_dict, self.load_state_dict = self.inner.state_dict, self.inner.load_state_dict
+
+    def step(self, learning_rate):
+        """Take a step with the gradients, and clear them."""
+        for group in self.inner.param_groups:
+            group["lr"] = learning_rate
+        self.inner.step()
+        self.inner.zero_grad()
 
 
 class LengthBatches:
@@ -120,21 +130,21 @@ class Checkpoint:
 
 
 class Log:
-    """Running means of named losses, printed every `every` steps with the speed."""
+    """Running means of named losses, printed every `every` steps with the speed: what `count` counted, a second."""
 
     def __init__(self, every):
         self.every, self.sums, self.counts = every, {}, {}
-        self.tokens, self.since = 0, time.time()
+        self.count, self.since = 0, time.time()
 
-    def add(self, name, loss, tokens):
+    def add(self, name, loss, count):
         self.sums[name] = self.sums.get(name, 0.0) + loss
         self.counts[name] = self.counts.get(name, 0) + 1
-        self.tokens += tokens
+        self.count += count
 
     def print_at(self, step, steps):
         if step % self.every:
             return
         means = " ".join(f"{name} {self.sums[name] / self.counts[name]:.3f}" for name in sorted(self.sums))
-        speed = self.tokens / (time.time() - self.since)
-        print(f"step {step}/{steps}: {means} ({speed:.0f} tokens/s)", flush=True)
+        speed = self.count / (time.time() - self.since)
+        print(f"step {step}/{steps}: {means} ({speed:.0f}/s)", flush=True)
         self.__init__(self.every)

@@ -67,39 +67,34 @@ def tag_at(tokens, tags, index):
 
 
 @dataclass
-class Side:
-    """One tokenizer's view of a batch: padded ids, the mask of real tokens, flat positions of the words' first pieces."""
+class Batch:
+    """Padded ids, the mask of real tokens, flat positions of the words' first pieces; what the data and the teachers say of them."""
 
     ids: torch.Tensor
     mask: torch.Tensor
     words: torch.Tensor
-
-
-def side(rows, words):
-    width = max(len(row) for row in rows)
-    ids = torch.zeros(len(rows), width, dtype=torch.long)
-    mask = torch.zeros(len(rows), width, dtype=torch.bool)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)], mask[i, : len(row)] = torch.tensor(row), True
-    return Side(ids, mask, torch.tensor([i * width + at for i, firsts in enumerate(words) for at in firsts]))
-
-
-def student_side(batch):
-    return side([e.ids for e in batch], [e.words for e in batch])
+    target: torch.Tensor = None  # of each text, or of each word
+    taught: dict = None
 
 
 def teacher_side(batch):
-    return side([e.teacher_ids for e in batch], [e.teacher_words for e in batch])
+    """Examples as the teacher's tokenizer sees them."""
+    rows = [e.teacher_ids for e in batch]
+    width = max(map(len, rows))
+    ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+    mask = torch.arange(width) < torch.tensor([len(row) for row in rows])[:, None]
+    words = torch.tensor([i * width + at for i, e in enumerate(batch) for at in e.teacher_words], dtype=torch.long)
+    known = [target for e in batch for target in (e.target if isinstance(e.target, list) else [e.target])]
+    return Batch(ids, mask, words, torch.tensor(known) if known[0] is not None else None)
 
 
 class Student(nn.Module):
-    """The analyst and the two maps that compare its vectors with a wider teacher's; only the analyst is kept."""
+    """The analyst and the maps that compare its vectors with a wider teacher's; only the analyst is kept."""
 
     def __init__(self, network, width, teacher_width):
         super().__init__()
         self.network = network
-        self.to_sequence = nn.Linear(width, teacher_width)
-        self.to_word = nn.Linear(width, teacher_width)
+        self.to_sequence, self.to_word, self.to_entry = (nn.Linear(width, teacher_width) for _ in range(3))
 
 
 def forward(network, view):
@@ -110,31 +105,30 @@ def forward(network, view):
     return vectors.float(), words.float(), logits | {"tags": network.logits("entities", words).float()}
 
 
-def label_loss(task, logits, batch):
+def label_loss(task, logits, target):
     """Cross-entropy with the labels of the data; outliers are pulled towards the uniform distribution (outlier exposure)."""
     if task == "entities":
         weights = torch.ones(logits["tags"].shape[-1])
         weights[0] = OUTSIDE_WEIGHT
-        return F.cross_entropy(logits["tags"], torch.tensor([t for e in batch for t in e.target]), weights, ignore_index=IGNORED)
-    targets = torch.tensor([e.target for e in batch])
+        return F.cross_entropy(logits["tags"], target, weights, ignore_index=IGNORED)
     log_p = F.log_softmax(logits[task], -1)
-    loss = F.nll_loss(log_p, targets.clamp(min=0), reduction="none")
-    return torch.where(targets < 0, -OUTLIER_WEIGHT * log_p.mean(-1), loss).mean()
+    loss = F.nll_loss(log_p, target.clamp(min=0), reduction="none")
+    return torch.where(target < 0, -OUTLIER_WEIGHT * log_p.mean(-1), loss).mean()
 
 
-def likeness_loss(student, vectors, words, teacher):
+def likeness_loss(student, vectors, words, taught):
     """One minus the cosine between the student's mapped vectors and the teacher's, of whole texts and of words."""
-    texts = 1 - F.cosine_similarity(student.to_sequence(vectors), teacher["vectors"]).mean()
+    texts = 1 - F.cosine_similarity(student.to_sequence(vectors), taught["vectors"]).mean()
     if not len(words):
         return texts
-    return texts + 1 - F.cosine_similarity(student.to_word(words), teacher["words"]).mean()
+    return texts + 1 - F.cosine_similarity(student.to_word(words), taught["word_vectors"]).mean()
 
 
-def imitation_loss(logits, teacher):
+def imitation_loss(logits, taught):
     """The divergence from the teacher's softened probabilities (Hinton et al. 2015), summed over the three heads."""
     total = 0.0
     for name, mine in logits.items():
         if len(mine):
-            soft = F.softmax(teacher[name] / TEMPERATURE, -1)
+            soft = F.softmax(taught[name] / TEMPERATURE, -1)
             total = total + F.kl_div(F.log_softmax(mine / TEMPERATURE, -1), soft, reduction="batchmean") * TEMPERATURE**2
     return total

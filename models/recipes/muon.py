@@ -1,4 +1,4 @@
-"""The responder's optimizer: Muon for the matrices of the layers, AdamW for the embeddings and the norms."""
+"""The optimizer of both models: Muon for the matrices of the layers, AdamW for embeddings, heads and norms."""
 
 import torch
 
@@ -9,10 +9,10 @@ class MuonAndAdamW:
     """Both as one. Muon's steps are scaled to the size of AdamW's, so one learning rate (and one factor) serves both."""
 
     def __init__(self, model, learning_rate, weight_decay):
-        inner = [p for name, p in model.named_parameters() if p.dim() > 1 and "embed" not in name]
-        embeddings = [p for name, p in model.named_parameters() if p.dim() > 1 and "embed" in name]
+        inner = [p for name, p in model.named_parameters() if p.dim() > 1 and ".layer" in name]
+        outer = [p for name, p in model.named_parameters() if p.dim() > 1 and ".layer" not in name]
         vectors = [p for p in model.parameters() if p.dim() <= 1]
-        groups = [{"params": embeddings, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+        groups = [{"params": outer, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
         self.parts = [
             torch.optim.Muon(inner, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), eps=1e-8),

@@ -12,15 +12,15 @@ type Files = [(&'static str, &'static [u8])];
 
 #[test]
 fn every_file_of_the_analyst_has_the_size_and_checksum_of_its_manifest() {
-    check("analyst", ANALYST);
+    check("analyst", ANALYST, 12 << 20);
 }
 
 #[test]
 fn every_file_of_the_responder_has_the_size_and_checksum_of_its_manifest() {
-    check("responder", RESPONDER);
+    check("responder", RESPONDER, 14 << 20);
 }
 
-fn check(model: &str, files: &Files) {
+fn check(model: &str, files: &Files, most: usize) {
     let manifest: Value = serde_json::from_slice(bytes(files, "antiphon.json").unwrap()).unwrap();
     let listed = manifest["files"].as_array().unwrap();
     for entry in listed {
@@ -37,14 +37,9 @@ fn check(model: &str, files: &Files) {
     assert_eq!(listed, vouched, "{model}: files of the manifest and files handed out");
 
     let total: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
-    assert!(
-        total <= MAX_MODEL_BYTES,
-        "{model}: {total} bytes, at most {MAX_MODEL_BYTES} belong in the repository"
-    );
+    assert!(total <= most, "{model}: {total} bytes, at most {most} belong in the repository");
 }
 
 fn bytes(files: &Files, name: &str) -> Option<&'static [u8]> {
     files.iter().find(|(file, _)| *file == name).map(|(_, bytes)| *bytes)
 }
-
-const MAX_MODEL_BYTES: usize = 6 << 20;

@@ -49,7 +49,7 @@ fn plain() -> EvaluationOptions {
     EvaluationOptions::default()
 }
 
-const FOREIGN: &str = "how many moons does the planet saturn have in its orbit";
+const FOREIGN: &str = "who won the world cup in 1998";
 
 #[test]
 fn right_wrong_and_foreign_intents_are_counted() {
