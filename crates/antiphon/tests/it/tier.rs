@@ -100,7 +100,8 @@ pub(crate) fn outcome(reply: &Reply) -> CacheOutcome {
 fn an_answer_of_one_engine_serves_another_with_all_that_belongs_to_it() {
     let (shelf, breakers) = Default::default();
     let message = "Größe falsch: wo ist meine order 4711?";
-    let computed = ask(&open(&shelf, &breakers), message);
+    let first = open(&shelf, &breakers);
+    let computed = ask(&first, message);
     assert_eq!(outcome(&computed), CacheOutcome::Miss);
     crate::support::eventually("the answer is stored", || shelf.values.lock().unwrap().len() == 1);
 
