@@ -39,12 +39,12 @@ PASSES = {"intent": 3, "sentiment": 1, "entities": 2}
 GENERAL_TEXTS = 100_000
 RATED_WEIGHT = 6.0  # of a text that is no comment, when the second sentiment head is fitted
 WEIGHT_DECAY = 0.05
-WORD_STEPS = 400
+WORD_STEPS, WORD_RATE = 400, 4e-3
 # Each stage: steps, warm-up, learning rate, tokens of a batch, and each task's share of the steps.
 STAGES = {
     "general": (250, 50, 1e-3, 4096, {"general": 1.0}),
     "teacher": (800, 100, 1.5e-4, 3072, {"intent": 0.3, "sentiment": 0.34, "entities": 0.36}),
-    "student": (4000, 100, 1e-3, 6144, {"intent": 0.24, "sentiment": 0.22, "entities": 0.30, "general": 0.24}),
+    "student": (3400, 100, 1e-3, 6144, {"intent": 0.24, "sentiment": 0.22, "entities": 0.30, "general": 0.24}),
 }
 CONFIG = {
     "architectures": ["BertModel"],
@@ -123,7 +123,7 @@ class Run:
         if stage == "teacher":
             length = lambda e: len(e.teacher_ids)
             queues = {task: LengthBatches(partial(self.examples, task), length, tokens, rng) for task in shares}
-            loss_of = lambda task, numbers: self.teacher_loss(task, teacher_side(numbers))
+            loss_of = lambda task, examples: self.teacher_loss(task, teacher_side(examples))
         else:
             lessons = {task: self.lessons(task, stage) for task in shares}
             queues = {task: lessons[task].batches(tokens, rng) for task in shares}
@@ -187,11 +187,11 @@ class Run:
         rows, embeddings = torch.tensor([at for _, at in words]), self.student.network.embeddings
         table, to_entry = embeddings.word_embeddings.weight, self.student.to_entry
         size = table.norm(dim=1).mean().item()
-        optimizer = torch.optim.Adam([table, *to_entry.parameters()], lr=2e-3)
+        optimizer = torch.optim.Adam([table, *to_entry.parameters()], lr=WORD_RATE)
         for step in range(WORD_STEPS):
             loss = F.mse_loss(to_entry(F.layer_norm(table[rows], table.shape[1:])), vectors)
             for group in optimizer.param_groups:
-                group["lr"] = 4e-3 * warm_up_then_cosine(step, 20, step / WORD_STEPS)
+                group["lr"] = WORD_RATE * warm_up_then_cosine(step, 20, step / WORD_STEPS)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -1,4 +1,4 @@
-"""What the teachers say of each text, asked once: the analyst then learns from memory, at a third less cost a step."""
+"""What the teachers say of each text, asked once: the analyst then learns from memory, and a step costs what the analyst costs."""
 
 import time
 
