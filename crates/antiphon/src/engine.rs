@@ -22,7 +22,7 @@ use crate::registry::ModelInfo;
 use crate::reply::{Analysis, Event, Reply};
 use crate::request::{Generate, Request, check_text};
 use crate::responder::Voice;
-use crate::responder::foreign::Backend;
+use crate::responder::desk::Backend;
 use crate::shared::Shared;
 use crate::stream::{ReplyFuture, ReplyStream};
 use crate::summary::{self, SummaryOptions};

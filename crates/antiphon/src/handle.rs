@@ -18,7 +18,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::observe::{Metrics, Observers};
 use crate::plugin::{Generator, Plugins, SharedTier};
 use crate::registry::Loaded;
-use crate::responder::foreign::{Backend, Desk, Foreign};
+use crate::responder::desk::{Backend, Desk};
+use crate::responder::foreign::Foreign;
 use crate::shared::Shared;
 
 /// Closes the engine when the last clone is gone.

@@ -20,7 +20,7 @@ use crate::observe::Metrics;
 use crate::options::{CacheMode, RequestOptions};
 use crate::registry::ModelInfo;
 use crate::request::Limits;
-use crate::responder::foreign::Backend;
+use crate::responder::desk::Backend;
 use crate::responder::{Responder, Voice};
 
 /// What callers and the compute thread share.

@@ -1,32 +1,20 @@
 //! Answers by generators of the host: foreign code, which may fail, panic or never return.
 //!
-//! A generator runs on a thread of its own kind; the compute thread reads what it wrote, keeps the deadline and lets the
-//! request go when it is over, whether the generator has noticed or not.
+//! A generator runs on a thread of its own kind (`desk`); the compute thread reads what it wrote, keeps the deadline and lets
+//! the request go when it is over, whether the generator has noticed or not.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use antiphon_inference::stop::StopFilter;
 
-use crate::breaker::{Breaker, BreakerState};
+use super::desk::{Backend, Desk, Inbox, MOST_BYTES};
 use crate::error::{Error, ErrorKind, Result};
 use crate::flight::Departure;
 use crate::job::{Job, Outcome};
-use crate::observe::Observers;
-use crate::plugin::{Generator, PluginError};
 use crate::reply::{Event, FinishReason, Usage};
 use crate::request::Generate;
-
-/// A generator and how it has done.
-pub(crate) struct Backend {
-    generator: Arc<dyn Generator>,
-    pub(crate) name: String,
-    breaker: Breaker,
-    observers: Arc<Observers>,
-}
 
 /// The answers that generators work on.
 pub(crate) struct Foreign {
@@ -54,84 +42,6 @@ pub(crate) enum End {
     Error(Job, Error),
 }
 
-/// Where the generators' threads find work.
-pub(crate) struct Desk {
-    tasks: Mutex<Tasks>,
-    changed: Condvar,
-    /// Threads are started when they are needed, and not more than these.
-    most_threads: usize,
-    /// Tells the compute thread that there is something to read.
-    news: Box<dyn Fn() + Send + Sync>,
-}
-
-#[derive(Default)]
-struct Tasks {
-    waiting: VecDeque<Task>,
-    threads: usize,
-    idle: usize,
-    closed: bool,
-}
-
-type Task = (Arc<Backend>, Generate, Arc<Inbox>);
-
-/// What a generator has written and the compute thread has not yet read.
-#[derive(Default)]
-struct Inbox(Mutex<Letters>);
-
-#[derive(Default)]
-struct Letters {
-    text: String,
-    ended: Option<Result<(), PluginError>>,
-    /// A thread has taken it up.
-    begun: bool,
-    /// Nobody reads any more.
-    unwanted: bool,
-}
-
-impl Backend {
-    pub(crate) fn new(generator: Arc<dyn Generator>, breaker: Breaker, observers: Arc<Observers>) -> Self {
-        Self { name: generator.name().to_owned(), generator, breaker, observers }
-    }
-
-    pub(crate) fn state(&self) -> BreakerState {
-        self.breaker.state(Instant::now())
-    }
-
-    /// Takes the generator for a working one again.
-    pub(crate) fn reset(&self) {
-        self.succeed("it was reset");
-    }
-
-    fn succeed(&self, why: &str) {
-        if self.breaker.succeed() {
-            self.observers.breaker(&self.name, BreakerState::Closed, why);
-        }
-    }
-
-    fn fail(&self, why: &str) {
-        if self.breaker.fail(Instant::now()) {
-            self.observers.breaker(&self.name, BreakerState::Open, why);
-        }
-    }
-
-    fn run(&self, request: &Generate, inbox: &Inbox, news: &dyn Fn()) {
-        let mut write = |piece: &str| {
-            let mut letters = inbox.lock();
-            if letters.unwanted || letters.text.len() + piece.len() > MOST_BYTES {
-                return ControlFlow::Break(());
-            }
-            letters.text.push_str(piece);
-            drop(letters);
-            news();
-            ControlFlow::Continue(())
-        };
-        let ended = catch_unwind(AssertUnwindSafe(|| self.generator.generate(request, &mut write)))
-            .unwrap_or_else(|_| Err(PluginError::new("it panicked")));
-        inbox.lock().ended = Some(ended);
-        news();
-    }
-}
-
 impl Foreign {
     pub(crate) fn new(desk: Arc<Desk>) -> Self {
         Self { desk, live: Vec::new() }
@@ -147,7 +57,7 @@ impl Foreign {
             Ok(stops) => stops,
             Err(error) => return Some(End::Error(job, error.into())),
         };
-        if !backend.breaker.admits(Instant::now()) {
+        if !backend.admits() {
             let what =
                 format!("the generator `{}` failed too often and is left alone for a while", backend.name);
             return Some(End::Silent(job, Error::new(ErrorKind::BackendUnavailable, what)));
@@ -181,7 +91,7 @@ impl Foreign {
                 Departure::Late if speech.chunks > 0 => Some(Ok(FinishReason::Deadline)),
                 Departure::Late => {
                     // One that was never called, as others hold all threads, has not failed.
-                    if speech.job.times.service() >= PATIENCE && speech.inbox.lock().begun {
+                    if speech.job.times.service() >= PATIENCE && speech.inbox.is_begun() {
                         speech.backend.fail("it wrote nothing before a deadline");
                     }
                     Some(Err(Fault::Error(speech.job.late())))
@@ -235,10 +145,7 @@ fn failed(what: String) -> Error {
 
 impl Speech {
     fn read(&mut self) -> Option<Result<FinishReason, Fault>> {
-        let (text, ended) = {
-            let mut letters = self.inbox.lock();
-            (std::mem::take(&mut letters.text), letters.ended.take())
-        };
+        let (text, ended) = self.inbox.take();
         if !text.is_empty() {
             let outcome = self.stops.push(&text);
             self.send(outcome.emit);
@@ -282,80 +189,5 @@ impl Speech {
     }
 }
 
-impl Desk {
-    pub(crate) fn new(most_threads: usize, news: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
-        let (tasks, changed) = (Mutex::default(), Condvar::new());
-        Arc::new(Self { tasks, changed, most_threads, news: Box::new(news) })
-    }
-
-    fn add(self: &Arc<Self>, backend: Arc<Backend>, request: Generate, inbox: Arc<Inbox>) -> Result<()> {
-        let mut tasks = self.lock();
-        if tasks.idle <= tasks.waiting.len() && tasks.threads < self.most_threads {
-            let desk = Arc::clone(self);
-            match antiphon_kernels::spawn("antiphon-generator", move || desk.serve()) {
-                Ok(_) => tasks.threads += 1,
-                // Those that are there will come to it.
-                Err(_) if tasks.threads > 0 => {}
-                Err(error) => {
-                    let what = format!("starting a thread failed: {error}");
-                    return Err(Error::with_source(ErrorKind::Io, what, error));
-                }
-            }
-        }
-        tasks.waiting.push_back((backend, request, inbox));
-        drop(tasks);
-        self.changed.notify_one();
-        Ok(())
-    }
-
-    /// Runs on each of the generators' threads until the desk closes.
-    fn serve(&self) {
-        while let Some((backend, request, inbox)) = self.next() {
-            backend.run(&request, &inbox, &self.news);
-        }
-    }
-
-    /// Nobody wants that answer any more, begun or not.
-    fn forget(&self, inbox: &Arc<Inbox>) {
-        inbox.lock().unwanted = true;
-        self.lock().waiting.retain(|(_, _, other)| !Arc::ptr_eq(other, inbox));
-    }
-
-    /// The threads end when they have nothing under way. Nobody waits for them: a generator may never return.
-    pub(crate) fn close(&self) {
-        self.lock().closed = true;
-        self.changed.notify_all();
-    }
-
-    fn next(&self) -> Option<Task> {
-        let mut tasks = self.lock();
-        loop {
-            if tasks.closed {
-                return None;
-            }
-            if let Some(task) = tasks.waiting.pop_front() {
-                task.2.lock().begun = true;
-                return Some(task);
-            }
-            tasks.idle += 1;
-            tasks = self.changed.wait(tasks).unwrap_or_else(PoisonError::into_inner);
-            tasks.idle -= 1;
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Tasks> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Inbox {
-    fn lock(&self) -> MutexGuard<'_, Letters> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// A deadline is a generator's failure only if it had this long.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// A generator that goes on for longer has lost its way.
-const MOST_BYTES: usize = 1 << 20;

@@ -1,6 +1,7 @@
 //! The answering side: a decoder, what it is told, and the batch of sequences that it writes.
 
 pub(crate) mod degrade;
+pub(crate) mod desk;
 pub(crate) mod foreign;
 pub(crate) mod prompt;
 pub(crate) mod scheduler;
