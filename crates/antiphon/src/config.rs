@@ -124,8 +124,8 @@ pub struct BatcherConfig {
     pub window_ms: u64,
     /// Deadline of a request that sets none. Default: 30000.
     pub timeout_ms: u64,
-    /// Tokens of a prompt that one step reads, 16 to 4096: more use the kernels better, fewer let running streams feel it
-    /// less. Default: 128.
+    /// Tokens of a prompt that one step reads at most, 16 to 4096: more use the kernels better, fewer let a new request begin
+    /// sooner. While others write, a step reads as few as keep it near its usual time. Default: 128.
     pub prompt_chunk_tokens: usize,
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod degrade;
 pub(crate) mod desk;
 pub(crate) mod foreign;
+mod pace;
 pub(crate) mod prompt;
 pub(crate) mod scheduler;
 pub(crate) mod score;

@@ -13,6 +13,7 @@ use antiphon_inference::kv::BlockPool;
 use antiphon_kernels::{Arena, Pool};
 
 use super::Responder;
+use super::pace::Pace;
 use super::sequence::{Draft, Sequence};
 use crate::error::{Error, ErrorKind, Result};
 use crate::flight::Departure;
@@ -23,8 +24,7 @@ use crate::reply::FinishReason;
 pub(crate) struct Scheduler {
     pub(crate) responder: Arc<Responder>,
     blocks: BlockPool,
-    /// Tokens of a prompt that one step reads.
-    prompt_chunk: usize,
+    pace: Pace,
     /// In order of admission. Those without blocks wait for others to end.
     live: Vec<Sequence>,
 }
@@ -36,8 +36,9 @@ pub(crate) struct Ended {
 }
 
 impl Scheduler {
+    /// `prompt_chunk` is how many tokens of a prompt a step reads at most.
     pub(crate) fn new(responder: Arc<Responder>, blocks: BlockPool, prompt_chunk: usize) -> Self {
-        Self { responder, blocks, prompt_chunk, live: Vec::new() }
+        Self { responder, blocks, pace: Pace::new(prompt_chunk), live: Vec::new() }
     }
 
     /// Checks whether a request with its prompt can ever run here.
@@ -94,11 +95,13 @@ impl Scheduler {
             return (0, Vec::new());
         }
         let sequences = members.len();
+        let writers = sequences - usize::from(reader.is_some());
+        let chunk = self.pace.chunk(writers);
         let mut rows: Vec<Row<'_>> = Vec::new();
         let mut spans: Vec<Range<usize>> = Vec::new();
         for &member in &members {
             let start = rows.len();
-            rows.extend(self.live[member].rows(self.prompt_chunk));
+            rows.extend(self.live[member].rows(chunk));
             spans.push(start..rows.len());
         }
         let _span = tracing::trace_span!("step", sequences, rows = rows.len()).entered();
@@ -106,12 +109,14 @@ impl Scheduler {
         let never = AtomicBool::new(false);
         let alone = (members.len() == 1).then(|| Arc::clone(&self.live[members[0]].job.flight));
         let interrupt = alone.as_ref().map_or(&never, |flight| flight.interrupt());
+        let (read, started) = (rows.len() - writers, Instant::now());
         let stepped = self.responder.decoder.step(pool, arena, &mut self.blocks, &rows, interrupt);
         drop(rows);
 
         let mut ends: Vec<Option<Result<FinishReason>>> = self.live.iter().map(|_| None).collect();
         match stepped {
             Ok(logits) => {
+                self.pace.learn(writers, read, started.elapsed());
                 let mut next_row = 0;
                 for (member, span) in members.into_iter().zip(spans) {
                     let sequence = &mut self.live[member];
