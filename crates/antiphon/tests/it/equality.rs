@@ -1,29 +1,33 @@
-//! The same bytes, always: for any thread count, batch size, neighbour and cache state.
+//! The same bytes, always: for any thread count, batch size, chunk of a prompt, neighbour and state of the prefix blocks.
 
-use antiphon::{CacheMode, EngineConfig, Event, Request};
+use antiphon::{Analysis, CacheMode, Engine, EngineConfig, Event, Message, Request};
+use serde_json::Value;
 
 use crate::open;
 
-const MESSAGES: &[&str] = &[
-    "Hello, I need help with my account",
-    "Where is order 4711?",
-    "I want my money back!",
-    "hi there",
-    "thank you so much",
-    "What payment methods do you accept, and can I pay with a card ending in 4242 tomorrow at 5pm?",
-    "I want to talk to a human",
-];
-
+/// A hundred validation questions, each as the second turn of a conversation; half of the answers are sampled.
 fn requests() -> Vec<Request> {
-    let sampled = |(index, message): (usize, &&str)| {
-        let request = Request::new(*message).max_tokens(24).cache(CacheMode::Bypass);
-        if index % 2 == 0 { request } else { request.temperature(0.9).top_p(0.95).seed(index as u64) }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/evaluation/responses.jsonl");
+    let lines = std::fs::read_to_string(path).unwrap();
+    let rows: Vec<Value> = lines.lines().take(100).map(|line| serde_json::from_str(line).unwrap()).collect();
+    let text =
+        |row: usize, message: usize| rows[row % rows.len()]["messages"][message]["content"].as_str().unwrap();
+    let request = |index: usize| {
+        // Neighbours share a beginning, of another length each time.
+        let history =
+            [Message::user(text(index / 4, 0)), Message::assistant(text(index / 4, 1).repeat(index / 4 % 3))];
+        let request = Request::new(text(index, 0)).history(history).max_tokens(6).cache(CacheMode::Bypass);
+        if index.is_multiple_of(2) {
+            request
+        } else {
+            request.temperature(0.9).top_p(0.95).seed(index as u64)
+        }
     };
-    MESSAGES.iter().cycle().take(16).enumerate().map(sampled).collect()
+    (0..rows.len()).map(request).collect()
 }
 
 /// Analysis and text of each answer, all asked at once.
-fn answers(engine: &antiphon::Engine, requests: &[Request]) -> Vec<(antiphon::Analysis, String)> {
+fn answers(engine: &Engine, requests: &[Request]) -> Vec<(Analysis, String)> {
     let streams: Vec<_> = requests.iter().map(|request| engine.stream(request.clone()).unwrap()).collect();
     let answer = |stream: antiphon::ReplyStream| match stream.into_iter().last().unwrap().unwrap() {
         Event::Done(reply) => (reply.analysis().unwrap(), reply.response),
@@ -33,14 +37,24 @@ fn answers(engine: &antiphon::Engine, requests: &[Request]) -> Vec<(antiphon::An
 }
 
 #[test]
-fn answers_are_equal_for_any_thread_count_and_batch() {
+fn answers_are_equal_for_any_threads_batch_chunk_and_prefix() {
     let requests = requests();
-    let alone = open(EngineConfig::default().threads(1).max_concurrent(1));
-    let expected = answers(&alone, &requests);
+    let config = |threads, batch, chunk: usize| {
+        let mut config = EngineConfig::default().threads(threads).max_concurrent(batch);
+        config.batcher.prompt_chunk_tokens = chunk;
+        open(config)
+    };
+    let expected = answers(&config(1, 1, 4096), &requests);
     for threads in [1, 2] {
-        for batch in [1, 2, 7, 16] {
-            let engine = open(EngineConfig::default().threads(threads).max_concurrent(batch));
-            assert!(answers(&engine, &requests) == expected, "{threads} threads, batches of {batch}");
+        for (batch, chunk) in [(1, 16), (2, 16), (2, 128), (7, 16), (7, 37), (7, 128), (16, 16), (16, 1024)] {
+            let engine = config(threads, batch, chunk);
+            for prefixes in ["cold", "warm"] {
+                let equal = answers(&engine, &requests) == expected;
+                assert!(
+                    equal,
+                    "{threads} threads, batches of {batch}, chunks of {chunk}, {prefixes} prefixes"
+                );
+            }
         }
     }
 }
