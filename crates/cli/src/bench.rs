@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use antiphon::{
-    CacheMode, Engine, EngineConfig, Error, ErrorKind, Event, Generate, ModelSource, Reply, Request,
+    CacheMode, Engine, EngineConfig, Error, ErrorKind, Event, Generate, Message, ModelSource, Reply, Request,
 };
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
@@ -58,6 +58,8 @@ pub(crate) fn run(common: &Common, options: &Options, output: &mut Output) -> Ou
 struct Figures {
     open_ms: f64,
     first_token_ms: f64,
+    /// Of a turn whose history was read before.
+    second_turn_first_token_ms: f64,
     prefill_tokens_per_second: f64,
     decode_tokens_per_second: f64,
     batch: usize,
@@ -101,6 +103,8 @@ fn measure(config: EngineConfig, options: &Options) -> Outcome<Figures> {
     let analysis = sample(200, || timed(|| engine.analyze_blocking(MESSAGE)))?;
     step("first token");
     let first_token = sample(20, || first_token(&engine))?;
+    step("second turn");
+    let second_turn = second_turn(&engine, options.prompt_tokens)?;
     step("process");
     let request = || Request::new(MESSAGE).max_tokens(options.decode_tokens);
     let process = sample(50, || timed(|| engine.process_blocking(request().cache(CacheMode::Bypass))))?;
@@ -122,6 +126,7 @@ fn measure(config: EngineConfig, options: &Options) -> Outcome<Figures> {
     Ok(Figures {
         open_ms: rounded(open_ms),
         first_token_ms: quantile(&first_token, 0.5),
+        second_turn_first_token_ms: second_turn,
         prefill_tokens_per_second: rounded(prefill),
         decode_tokens_per_second: rounded(decode),
         batch: options.batch,
@@ -145,6 +150,7 @@ impl Figures {
         vec![
             ("open", format!("{:.0} ms", self.open_ms)),
             ("first token", format!("{:.1} ms", self.first_token_ms)),
+            ("first token, second turn", format!("{:.1} ms", self.second_turn_first_token_ms)),
             ("prefill", rate(self.prefill_tokens_per_second)),
             ("decode", rate(self.decode_tokens_per_second)),
             (
@@ -173,6 +179,26 @@ fn first_token(engine: &Engine) -> Result<f64, Error> {
         }
     }
     Ok(ms(started.elapsed()))
+}
+
+/// Milliseconds to the first token of a turn after one of about `tokens`, whose rows are still there.
+fn second_turn(engine: &Engine, tokens: usize) -> Result<f64, Error> {
+    let mut run = 0;
+    let samples = sample(10, || {
+        run += 1;
+        let mut turns = vec![Message::user(format!(
+            "{} turn{}",
+            WORDS[run % WORDS.len()],
+            " and then".repeat(tokens.div_ceil(2))
+        ))];
+        let ask = |turns: &[Message]| {
+            engine.generate_blocking(Generate::messages(turns).max_tokens(8).cache(CacheMode::Bypass))
+        };
+        turns.push(Message::assistant(ask(&turns)?.response));
+        turns.push(Message::user("And what then?"));
+        Ok(ask(&turns)?.metadata.response_generation.timings_ms.first_token)
+    })?;
+    Ok(quantile(&samples, 0.5))
 }
 
 /// Tokens a second while a prompt of about `tokens` is read.
@@ -303,7 +329,7 @@ const MESSAGE: &str = "Hello, I need help with my account, I cannot log in today
 const WORDS: [&str; 8] = ["One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight"];
 /// Time after which a section is content with the samples it has.
 const SHARE: Duration = Duration::from_secs(3);
-const SECTIONS: u64 = 8;
+const SECTIONS: u64 = 9;
 
 #[cfg(test)]
 mod tests {

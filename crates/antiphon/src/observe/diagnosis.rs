@@ -8,12 +8,16 @@ use serde::{Deserialize, Serialize};
 
 use super::Health;
 use crate::batcher::Load;
+use crate::breaker::BreakerState;
+use crate::cache::CacheStats;
 use crate::config::{EngineConfig, ModelSource};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::CacheMode;
 use crate::registry;
+use crate::reply::Event;
 use crate::request::{Generate, Message};
+use crate::stream::ReplyStream;
 
 /// What a self-test found.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -85,8 +89,18 @@ impl Diagnosis {
                 generation(engine, &responder.name)
             }));
         }
+        if let Some(responder) = shared.responders.first() {
+            checks.push(check("batch", || batch(engine, &responder.name)));
+        }
+        checks.push(check("cache", || Ok(cache(engine))));
         if let Some(tier) = &shared.cache.tier {
             checks.push(check("shared tier", || tier.probe()));
+        }
+        for (backend, state) in shared.breakers() {
+            checks.push(check(&format!("breaker of {backend}"), || match state {
+                BreakerState::Closed => Ok("closed: it is asked".to_owned()),
+                _ => Err(Error::new(ErrorKind::BackendUnavailable, format!("it is {}", state.name()))),
+            }));
         }
         checks.push(check("memory", || Ok(memory(engine))));
         checks.push(check("load", || {
@@ -149,6 +163,42 @@ fn generation(engine: &Engine, model: &str) -> Result<String> {
     Ok(format!("{} tokens read, {} written", usage.prompt_tokens, usage.completion_tokens))
 }
 
+/// Several at once, and each alone: the same tokens, or this machine computes wrongly.
+fn batch(engine: &Engine, model: &str) -> Result<String> {
+    let request = |text: &&str| {
+        let request = Generate::messages([Message::user(*text)]).model(model).max_tokens(8);
+        request.cache(CacheMode::Bypass).deadline(Duration::from_secs(10))
+    };
+    let last = |stream: ReplyStream| match stream.into_iter().last() {
+        Some(Ok(Event::Done(reply))) => Ok(reply.response),
+        Some(Err(error)) => Err(error),
+        other => Err(Error::new(
+            ErrorKind::Internal,
+            format!("a stream ended with {}", other.map_or("nothing", |_| "an event")),
+        )),
+    };
+    let streams: Vec<_> =
+        AT_ONCE.iter().map(|text| engine.generate_stream(request(text))).collect::<Result<_>>()?;
+    let at_once: Vec<_> = streams.into_iter().map(last).collect::<Result<_>>()?;
+    for (text, answer) in AT_ONCE.iter().zip(at_once) {
+        if engine.generate_blocking(request(text))?.response != answer {
+            return Err(Error::new(
+                ErrorKind::Internal,
+                "an answer beside others differs from the same answer alone",
+            ));
+        }
+    }
+    Ok(format!("{} answers at once as each alone", AT_ONCE.len()))
+}
+
+fn cache(engine: &Engine) -> String {
+    let CacheStats { entries, bytes, max_bytes, hit_rate, .. } = engine.shared().cache.stats();
+    format!(
+        "{entries} answers in {bytes} of {max_bytes} bytes, {:.0} % of requests found theirs",
+        100.0 * hit_rate
+    )
+}
+
 fn processor(engine: &Engine) -> String {
     let shared = engine.shared();
     format!("{} kernels, {} threads of {} allowed", shared.isa.name(), shared.threads, available_threads())
@@ -184,3 +234,11 @@ fn issues(engine: &Engine) -> Vec<String> {
     }
     issues
 }
+
+/// Questions of different lengths.
+const AT_ONCE: [&str; 4] = [
+    "Hello",
+    "Where is my order?",
+    "I want my money back, please",
+    "How do I change my address, and how long does it take?",
+];

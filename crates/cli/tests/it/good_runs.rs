@@ -275,6 +275,7 @@ fn the_bench_prints_the_figures_that_hosts_compare() {
     for key in [
         "open_ms",
         "first_token_ms",
+        "second_turn_first_token_ms",
         "prefill_tokens_per_second",
         "decode_tokens_per_second",
         "batch_decode_tokens_per_second",
