@@ -1,5 +1,6 @@
 //! Two ways of doing the same, timed in turns: what disturbs the machine disturbs both.
 
+pub mod measure;
 pub mod random_model;
 
 use std::fmt;

@@ -1,27 +1,24 @@
-//! The serving core: what it costs to wait, what a batch gains, what a long prompt does to its neighbours, what overload does.
+//! The serving core: what it costs to wait, what a batch gains, what a long prompt does to its neighbours, how soon it can be
+//! cancelled.
 //!
-//! `cargo bench -p antiphon-benches --bench serving [-- SECONDS]` (of overload; 10). Each ratio is of two things measured in
-//! turns in this run.
+//! `cargo bench -p antiphon-benches --bench serving`. Each ratio is of two things measured in turns in this run.
 #![allow(clippy::print_stdout, reason = "a command for people: its output is its result")]
 
 use std::error::Error;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::mpsc;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use antiphon::plugin::{Generator, PluginError, Plugins};
-use antiphon::{
-    CacheMode, Engine, EngineConfig, ErrorKind, Event, FinishReason, Generate, Message, ModelSource, Request,
-};
+use antiphon::{CacheMode, Engine, EngineConfig, ErrorKind, Event, Generate, Message, ModelSource, Request};
+use antiphon_benches::measure::{median, quantile, resident_bytes, threads_now};
 use antiphon_benches::random_model::{END, SHAPE_135M};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 fn main() -> Outcome {
-    let seconds = std::env::args().filter_map(|word| word.parse().ok()).next_back().unwrap_or(10);
     let folder = tempfile::tempdir()?;
     SHAPE_135M.write(folder.path())?;
 
@@ -31,10 +28,7 @@ fn main() -> Outcome {
     }
     println!("beside a prompt of 1,500 tokens, 135M, random\n{}", beside_a_prompt(folder.path())?);
     println!("second turn on a history of 512 tokens, 135M, random\n{}", second_turn(folder.path())?);
-    println!(
-        "four times as many as it can do, {seconds} s, bundled\n{}",
-        overload(Duration::from_secs(seconds))?
-    );
+    println!("cancelled in a prompt of 2,000 tokens, 135M, random\n{}", cancelled(folder.path())?);
     Ok(())
 }
 
@@ -163,77 +157,39 @@ fn second_turn(model: &Path) -> Outcome<String> {
     Ok(format!("    first token after {:.0} % of the first turn's time", 100.0 * median(rounds.into_iter())))
 }
 
-/// Requests that come four times as fast as they can be answered, whatever becomes of earlier ones.
-fn overload(time: Duration) -> Outcome<String> {
-    let engine =
-        Engine::open(EngineConfig::from_json(r#"{"batcher": {"max_queue": 64, "timeout_ms": 1000}}"#)?)?;
-    let ask = |number: usize| {
-        Request::new(format!("Where is order {number}?")).max_tokens(32).cache(CacheMode::Bypass)
-    };
-    // As many callers as places, each with one request after another.
-    let capacity = {
-        let (done, started) = (Mutex::new(0), Instant::now());
-        std::thread::scope(|scope| {
-            for caller in 0..5 {
-                let (engine, done) = (&engine, &done);
-                scope.spawn(move || {
-                    while started.elapsed() < Duration::from_secs(3) {
-                        let reply = engine.process_blocking(ask(caller));
-                        let whole = reply.is_ok_and(|reply| reply.finish_reason() != FinishReason::Deadline);
-                        *done.lock().expect("no panic") += usize::from(whole);
-                    }
-                });
-            }
-        });
-        done.into_inner()? as f64 / started.elapsed().as_secs_f64()
-    };
-    let gap = Duration::from_secs_f64(0.25 / capacity);
-    let (sender, receiver) = mpsc::channel::<(Instant, antiphon::ReplyStream)>();
-    let receiver = Arc::new(Mutex::new(receiver));
-    let readers: Vec<_> = (0..96)
-        .map(|_| {
-            let receiver = Arc::clone(&receiver);
-            std::thread::spawn(move || {
-                let mut ends = Vec::new();
-                loop {
-                    let next = receiver.lock().expect("no panic").recv();
-                    let Ok((since, stream)) = next else { return ends };
-                    let last = stream.into_iter().last();
-                    let whole = matches!(&last, Some(Ok(Event::Done(reply))) if reply.finish_reason() != FinishReason::Deadline);
-                    ends.push((since.elapsed().as_secs_f64(), whole));
-                }
-            })
-        })
-        .collect();
-    let (mut refusals, started, mut number) = (Vec::new(), Instant::now(), 0);
-    while started.elapsed() < time {
-        let due = gap * number as u32;
-        std::thread::sleep(due.saturating_sub(started.elapsed()));
+/// Fifty prompts, each cancelled at a random point while it is read: how long `cancel` takes, and until the rows are free.
+fn cancelled(model: &Path) -> Outcome<String> {
+    let engine = engine(Some(model), 8)?;
+    let whole = first_token(&engine, &long_prompt("whole", 2000))?;
+    // A layer of a chunk: within it, nobody looks whether to go on.
+    let bound = whole * CHUNK as f64 / 2000.0 / SHAPE_135M.layers as f64 + 0.010;
+    let (mut returned, mut left) = (Vec::new(), Vec::new());
+    for point in 0..50 {
+        let mut stream = engine.generate_stream(answer(&long_prompt(&format!("cut {point}"), 2000), 1))?;
+        // Fractional parts of multiples of the golden ratio are spread evenly.
+        std::thread::sleep(Duration::from_secs_f64(
+            whole * (f64::from(point) * 0.618_033_988_75).fract() * 0.9,
+        ));
         let since = Instant::now();
-        match engine.stream(ask(number)) {
-            Ok(stream) => sender.send((since, stream))?,
-            Err(error) if error.kind() == ErrorKind::Overloaded => {
-                refusals.push(since.elapsed().as_secs_f64())
-            }
-            Err(error) => return Err(error.into()),
+        stream.canceller().cancel();
+        returned.push(since.elapsed().as_secs_f64());
+        while !engine.metrics_text().contains("antiphon_running_requests 0") {
+            std::thread::sleep(Duration::from_micros(100));
         }
-        number += 1;
+        left.push(since.elapsed().as_secs_f64());
+        let Poll::Ready(Some(Err(error))) = stream.next_blocking(LONG) else {
+            return Err("a cancelled stream went on".into());
+        };
+        assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
     }
-    drop(sender);
-    let ends: Vec<(f64, bool)> = readers
-        .into_iter()
-        .map(|reader| reader.join().map_err(|_| "a thread panicked"))
-        .collect::<Result<Vec<_>, _>>()?
-        .concat();
-    let whole = ends.iter().filter(|(_, whole)| *whole).count() as f64 / started.elapsed().as_secs_f64();
-    let took: Vec<f64> = ends.iter().map(|(took, _)| *took).collect();
+    let ms = |times: &[f64], share| 1e3 * quantile(times, share);
     Ok(format!(
-        "    can do {capacity:.0}/s, {number} came in {:.0} s: {whole:.0}/s answered whole ({:.0} %), refused after {:.3} ms (p99), \
-         the slowest ended after {:.0} ms of 1000 allowed",
-        time.as_secs_f64(),
-        100.0 * whole / capacity,
-        1e3 * quantile(&refusals, 0.99),
-        1e3 * took.iter().copied().fold(0.0, f64::max)
+        "    cancel returned after {:.3} ms (slowest {:.3}), the batch was rid of it after {:.1} ms (slowest {:.1}); one layer of a chunk + 10 ms: {:.1} ms",
+        ms(&returned, 0.5),
+        ms(&returned, 1.0),
+        ms(&left, 0.5),
+        ms(&left, 1.0),
+        1e3 * bound
     ))
 }
 
@@ -271,26 +227,7 @@ fn written(stream: antiphon::ReplyStream) -> Outcome<usize> {
     Ok(tokens)
 }
 
-fn quantile(values: &[f64], share: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let rank = (share * sorted.len() as f64).ceil() as usize;
-    sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or(f64::NAN)
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    quantile(&values.collect::<Vec<_>>(), 0.5)
-}
-
-fn threads_now() -> usize {
-    std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
-}
-
-fn resident_bytes() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: usize = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
-    pages * 4096
-}
-
 const ROUNDS: usize = 5;
+/// `batcher.prompt_chunk_tokens` as it comes.
+const CHUNK: usize = 128;
 const LONG: Duration = Duration::from_secs(600);

@@ -37,6 +37,9 @@ mod flight;
 mod handle;
 #[cfg(all(test, antiphon_loom))]
 mod interleavings;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod job;
 mod memory;
 mod observe;

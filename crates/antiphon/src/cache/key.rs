@@ -58,7 +58,7 @@ impl Key {
         format!("antiphon:1:{}", blake3::hash(&self.bytes()).to_hex())
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn for_test(tenant: &str, number: u64) -> Self {
         Self { tenant: tenant.into(), hash: *blake3::hash(&number.to_le_bytes()).as_bytes() }
     }
