@@ -75,6 +75,11 @@ impl Diagnosis {
     pub(crate) fn of(engine: &Engine) -> Self {
         let shared = engine.shared();
         let mut checks = vec![check("processor", || Ok(processor(engine)))];
+        // Before the requests of this diagnosis.
+        checks.push(check("load", || {
+            let Load { waiting, running, .. } = shared.queue.load();
+            Ok(format!("{waiting} requests wait, {running} run"))
+        }));
         for (slot, source) in slots(&shared.config) {
             checks.push(check(&format!("files of {slot}"), || integrity(slot, source, &shared.config)));
         }
@@ -103,10 +108,6 @@ impl Diagnosis {
             }));
         }
         checks.push(check("memory", || Ok(memory(engine))));
-        checks.push(check("load", || {
-            let Load { waiting, running, .. } = shared.queue.load();
-            Ok(format!("{waiting} requests wait, {running} run"))
-        }));
 
         let issues = issues(engine);
         let failed = checks.iter().filter(|check| check.result != CheckResult::Success);
