@@ -10,8 +10,11 @@ import argparse
 import json
 import re
 import subprocess
+import tempfile
+from pathlib import Path
 
 from common import RECIPES, write_json
+from conversations import CONVERSATIONS
 
 MODELS = RECIPES.parent
 THREE_WAY = ["--map", "ambiguous=,mixed="]
@@ -71,7 +74,22 @@ def main():
         "responses": rows(responder, "responses", ["examples", "true_of_ten.with_analysis", "true_of_ten.message_alone",
                                                    "ended_by_themselves", "repeated_4grams", "with_placeholder"]),
     }  # fmt: skip
-    fill_readme(tables)
+    talks = [converse(options.antiphon, [text for text, _, _ in turns]) for turns in CONVERSATIONS]
+    fill_readme(tables | {"conversations": "\n".join(f"{number}. {talk}" for number, talk in enumerate(talks, 1))})
+
+
+def converse(antiphon, texts):
+    """A conversation with the whole engine, as an item of a list: each message, what it was taken for, and the answer."""
+    history, lines = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for text in texts:
+            path = Path(folder) / "history.json"
+            write_json(path, history)
+            reply = run([antiphon, "process", "--json", "--history", path, text])
+            label = reply["metadata"]["intent_analysis"]["label"]
+            lines += [f"**{text}** (`{label}`)", reply["response"].replace("\n", "<br>")]
+            history += [{"role": "user", "content": text}, {"role": "assistant", "content": reply["response"]}]
+    return "\n   ".join(line.strip() + "  " for line in lines).rstrip()
 
 
 def evaluate(antiphon, folders, task, data, words):

@@ -4,15 +4,19 @@ import json
 import random
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 
 from analyst_data import ALIASES, OUTLIER_INTENTS, SMALL_TALK, SWEARING, other_number, vary
 from common import RECIPES, normalised, read_jsonl
+from restate import restated, with_other_words
 
 HELPFUL = "You are a helpful assistant."
 MAX_PIECES = 92  # words and marks of a cut answer: at most 96 tokens but for rare words
 SORRY = ["I'm sorry for the trouble. ", "I'm sorry to hear that. ", "I understand that this is annoying. ", "I'm sorry about this. "]
 GLAD = ["Glad to hear from you! ", "That's nice of you! ", "Thank you for the kind words! "]
+# What an answer begins with, when it does not begin with the matter.
+ASSENT = re.compile(r"^(Sure|Certainly|Of course|No problem|Happy to help|I can help|I'd be happy|I'm happy|I'm glad)[^.!?]*[.!?] ", re.I)
 # Intents that a customer may mention an order number with.
 WITH_ORDER = {"track_order", "cancel_order", "change_order", "get_refund", "track_refund"}
 UNWANTED = re.compile(r"\b(sex\w*|kill\w*|hate|stupid|idiot|nazi|hitler|rape\w*|drug\w*|god|jesus|suicide|die|dead|racis\w*|gay|body|only able to help you)\b", re.I)
@@ -42,6 +46,10 @@ class ResponderData:
             self.of_category.setdefault(self.category[row[2]], []).append(row)
             self.of_intent.setdefault(row[2], []).append(row)
         self.read_questions(asked)
+        words = Counter(word.lower() for _, answer, _ in self.bitext for word in re.findall(r"[\w'-]+", answer))
+        self.known = {word for word, count in words.items() if count > 1}
+        plain = lambda intent: [q for q in self.questions[intent] if restated(q, self.known, random.Random(0))]
+        self.restatable = {intent: questions for intent in self.support if len(questions := plain(intent)) >= 8}
         self.dialogues = self.read_dialogues()
 
     def read(self, name):
@@ -101,11 +109,11 @@ class ResponderData:
 
     def training(self, rng):
         """One pass of examples, all drawn and varied anew."""
-        examples = [self.conversation([(maybe_vary(q, intent, rng), answer, intent)], rng) for q, answer, intent in self.bitext]
-        own = ["help_request"] * 600 + rng.choices(self.support, k=2600) + rng.choices(self.talk, k=700)
+        examples = [self.conversation([self.in_detail(row, rng)], rng) for row in self.bitext]
+        own = ["help_request"] * 600 + rng.choices(self.support, k=3600) + rng.choices(self.talk, k=700)
         own += rng.choices(self.rest, k=900) + ["out_of_scope"] * 600 + sorted(WITH_ORDER) * 120
         examples += [self.conversation([self.exchange(intent, rng)], rng) for intent in own]
-        examples += [self.conversation(self.several(rng), rng) for _ in range(2000)]
+        examples += [self.conversation(self.several(rng), rng) for _ in range(2600)]
         for name, count in DIALOGUES.items():
             for dialogue in rng.sample(self.dialogues[name], min(count, len(self.dialogues[name]))):
                 head = [{"role": "system", "content": HELPFUL}] if rng.random() < 0.3 else []
@@ -113,26 +121,52 @@ class ResponderData:
         return examples
 
     def contrast(self, count, rng):
-        """`count` questions of one category with different answers, as (prompt messages, answer) pairs: half the time of one intent."""
-        chosen = rng.choice(self.bitext)
-        rows = self.of_intent[chosen[2]] if rng.random() < 0.5 else self.of_category[self.category[chosen[2]]]
-        different = {answer: (question, answer, intent) for question, answer, intent in [chosen] + rng.sample(rows, min(2 * count, len(rows)))}
+        """`count` questions with different answers, as (prompt messages, answer) pairs, which a matter may come before.
+
+        They have answers in detail to questions of one category, half the time of one intent; or answers of our own, to as many
+        intents or to one category, then beginning with the matter.
+        """
+        kind = rng.random()
+        if kind < 0.15:
+            rows = [self.exchange(intent, rng) for intent in rng.sample(self.support, count)]
+        elif kind < 0.3:
+            category = self.category[rng.choice(list(self.restatable))]
+            intents = [intent for intent in self.restatable if self.category[intent] == category]
+            rows = [self.exchange(rng.choice(intents), rng, restates=True) for _ in range(2 * count)]
+        else:
+            chosen = rng.choice(self.bitext)
+            alike = self.of_intent[chosen[2]] if rng.random() < 0.5 else self.of_category[self.category[chosen[2]]]
+            rows = [chosen] + rng.sample(alike, min(2 * count, len(alike)))
+            rows = [self.in_detail(row, rng) for row in rows]
+        different = {answer: (question, answer, intent) for question, answer, intent in rows}
         pairs = []
         for question, answer, intent in list(different.values())[:count]:
-            question = maybe_vary(question, intent, rng)
-            head = [{"role": "system", "content": system_text(question, answer, intent, None, rng)}] if rng.random() < 0.7 else []
-            pairs.append((head + [{"role": "user", "content": question}], answer))
+            before = self.exchange(rng.choice(["greeting", "help_request", rng.choice(self.support)]), rng) if rng.random() < 0.25 else None
+            messages, previous = (turns([before]), before[2]) if before else ([], None)
+            head = [{"role": "system", "content": system_text(question, answer, intent, previous, rng)}] if rng.random() < 0.7 else []
+            pairs.append((head + messages + [{"role": "user", "content": question}], answer))
         return pairs
 
-    def exchange(self, intent, rng):
-        """(question, answer, intent) with one of our own answers."""
-        text = rng.choice(self.questions[intent])
+    def in_detail(self, row, rng):
+        """A row of Bitext, some of its words exchanged and its question varied."""
+        question, answer, intent = row
+        if rng.random() < 0.7:
+            question, answer = with_other_words(question, answer, rng)
+        return maybe_vary(question, intent, rng), answer, intent
+
+    def exchange(self, intent, rng, restates=False):
+        """(question, answer, intent) with one of our own answers; one that `restates` begins with the matter in the customer's words."""
+        text = rng.choice(self.restatable[intent] if restates else self.questions[intent])
         feeling = self.feelings.get(text)
+        opening = restated(text, self.known, rng) if restates or intent in self.restatable and rng.random() < 0.5 else None
         question = vary(text, intent, rng)
         if intent in WITH_ORDER and not numbers(question) and rng.random() < 0.5:
             question = add_order(question, rng)
         given = bool(numbers(question))
         answer = rng.choice([a for a, order_given in self.answers[intent] if order_given in (None, given)])
+        if opening:
+            answer = f"{opening} {ASSENT.sub('', answer)}"
+            question, answer = with_other_words(question, answer, rng)
         return question, feel(answer, text, feeling, intent, rng), intent
 
     def several(self, rng):
@@ -142,8 +176,7 @@ class ResponderData:
         exchanges = []
         for intent in intents:
             if intent in self.support and rng.random() < 0.3:
-                question, answer, intent = rng.choice(self.of_intent[intent])
-                exchanges.append((maybe_vary(question, intent, rng), answer, intent))
+                exchanges.append(self.in_detail(rng.choice(self.of_intent[intent]), rng))
             else:
                 exchanges.append(self.exchange(intent, rng))
             if intent in self.support and rng.random() < 0.5:
@@ -166,14 +199,16 @@ class ResponderData:
 
     def conversation(self, exchanges, rng):
         """Exchanges as messages, mostly under the system text that the engine renders for the last question."""
-        messages = []
-        for question, answer, _ in exchanges:
-            messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        messages = turns(exchanges)
         if rng.random() < 0.3:
             return messages, True
         question, answer, intent = exchanges[-1]
         previous = exchanges[-2][2] if len(exchanges) > 1 and rng.random() < 0.6 else None
         return [{"role": "system", "content": system_text(question, answer, intent, previous, rng)}] + messages, False
+
+
+def turns(exchanges):
+    return [{"role": role, "content": text} for question, answer, _ in exchanges for role, text in (("user", question), ("assistant", answer))]
 
 
 def maybe_vary(question, intent, rng):
