@@ -1,4 +1,5 @@
-//! The response cache beside others that are bounded by bytes: the same keys, the same answers, the same room.
+//! The response cache beside others: the same keys, the same answers, the same room. Ours does more on a miss: it registers
+//! the request, so that equal ones join it.
 //!
 //! `cargo bench -p antiphon-benches --bench cache`
 #![allow(clippy::print_stdout, reason = "a command for people: its output is its result")]
