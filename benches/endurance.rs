@@ -63,6 +63,7 @@ fn one(engine: &Engine, number: usize) -> Outcome {
                 Generate::messages(&turns).max_tokens(16).temperature(0.8).seed(number as u64),
             )?);
         }
+        // Refused: longer than a message may be.
         6 => drop(engine.process_blocking(Request::new("x".repeat(200_000)))),
         _ => drop(engine.process_blocking(Request::new(text()).max_tokens(16))?),
     }

@@ -127,7 +127,7 @@ def train(model, data, tokenizer, checkpoint, earlier, options):
     encode = lambda rng: [e for e in (encode_example(tokenizer, *example) for example in data.training(rng)) if e]
     batches = LengthBatches(encode, lambda e: len(e[0]), TOKENS_PER_BATCH, rng)
     log, since = Log(50), time.time() - trained
-    # Two threads with a share each are much quicker than two for every product.
+    # A share for each thread: the products of so small a model are not worth two.
     workers = ThreadPoolExecutor(options.threads)
     model.train()
     step = start
@@ -280,7 +280,7 @@ DATA = {
     "Topical-Chat test (CDLA-Sharing 1.0), ChatterBot corpus (BSD-3-Clause)",
 }
 LIMITS = (
-    "English only. A small model trained from random initialisation in an hour and a half of two cores: it answers support requests in the manner of its data, "
+    "English only. A small model trained from random initialisation in 100 minutes of two cores: it answers support requests in the manner of its data, "
     "knows no facts about your shop, can invent names of menus, and turns anything else down or answers it wrongly. Its sentences can break off into others. "
     "It repeats no order numbers. Long conversations confuse it."
 )

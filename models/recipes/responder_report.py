@@ -52,6 +52,13 @@ def candidates_of(rows, category):
             yield row, [row[1]] + [group[(i + 1 + j * (len(group) - 1) // 9) % len(group)][1] for j in range(9)]
 
 
+def by_intent_alone(data):
+    """The share that would be first if only answers to the same intent were in question, one of them taken by chance."""
+    intent_of = {answer: intent for _, answer, intent in data.validation}
+    chances = [1 / sum(intent_of[a] == row[2] for a in answers) for row, answers in candidates_of(data.validation, data.category)]
+    return sum(chances) / len(chances)
+
+
 @torch.no_grad()
 def true_answers_first(model, data, tokenizer, with_analysis, every=1):
     """The share of validation questions whose own answer has the lowest loss a token among ten of its category."""
@@ -92,6 +99,7 @@ def validation_figures(model, data, tokenizer, generated=48, limit=128):
             "repeated_4_grams": round(repeated_share([ids for ids, _ in results]), 4),
             "with_a_long_number": sum(bool(re.search(r"\d{3}", o)) for o in outputs),
         }
+    print("by_intent_alone", round(by_intent_alone(data), 4))
     for name, part in figures.items():
         print(name, part)
     converse(model, tokenizer, limit)

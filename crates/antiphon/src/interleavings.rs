@@ -189,17 +189,17 @@ fn get_insert_and_clear_keep_the_books() {
     in_every_order(|| {
         let config = CacheConfig { max_entries: 1, ..CacheConfig::default() };
         let cache = Arc::new(Cache::new(&config, None, false));
-        let key = |number| Key::for_test("a", number);
+        let key = |number| Key::numbered("a", number);
         cache.insert(key(1), events());
         let getter = {
             let cache = Arc::clone(&cache);
             thread::spawn(move || {
-                matches!(cache.find(&Key::for_test("a", 1), &flight(), deadline()), Found::Answer(_))
+                matches!(cache.find(&Key::numbered("a", 1), &flight(), deadline()), Found::Answer(_))
             })
         };
         let evicter = {
             let cache = Arc::clone(&cache);
-            thread::spawn(move || cache.insert(Key::for_test("a", 2), events()))
+            thread::spawn(move || cache.insert(Key::numbered("a", 2), events()))
         };
         cache.clear(Some("a"));
         let found = getter.join().unwrap();
@@ -218,10 +218,10 @@ fn of_equal_requests_at_once_one_flies() {
         let ask = |cache: Arc<Cache>, flying: Arc<AtomicUsize>| {
             move || {
                 let own = flight();
-                match cache.find(&Key::for_test("a", 1), &own, deadline()) {
+                match cache.find(&Key::numbered("a", 1), &own, deadline()) {
                     Found::Nothing => {
                         flying.fetch_add(1, Ordering::Relaxed);
-                        cache.insert(Key::for_test("a", 1), events());
+                        cache.insert(Key::numbered("a", 1), events());
                         own.land(Event::Done(reply()));
                     }
                     Found::Flight(joined, view) => {

@@ -15,7 +15,7 @@ pub struct AnswerKey(Key);
 impl AnswerKey {
     /// The key of the request with a number.
     pub fn new(number: u64) -> Self {
-        Self(Key::for_test("tenant", number))
+        Self(Key::numbered("tenant", number))
     }
 }
 

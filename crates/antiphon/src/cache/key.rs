@@ -59,7 +59,7 @@ impl Key {
     }
 
     #[cfg(any(test, feature = "internals"))]
-    pub(crate) fn for_test(tenant: &str, number: u64) -> Self {
+    pub(crate) fn numbered(tenant: &str, number: u64) -> Self {
         Self { tenant: tenant.into(), hash: *blake3::hash(&number.to_le_bytes()).as_bytes() }
     }
 }

@@ -396,7 +396,7 @@ mod tests {
     use super::*;
 
     fn key(tenant: &str, number: u64) -> Key {
-        Key::for_test(tenant, number)
+        Key::numbered(tenant, number)
     }
 
     fn chunk(bytes: usize) -> Vec<Event> {

@@ -190,7 +190,7 @@ mod tests {
     }
 
     fn key() -> Key {
-        Key::for_test("acme", 1)
+        Key::numbered("acme", 1)
     }
 
     fn record(seal: &Seal) -> Vec<u8> {
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn faults_100_a_valid_record_of_another_key_or_tenant_is_a_miss() {
         let seal = Seal::default();
-        for other in [Key::for_test("acme", 2), Key::for_test("other", 1)] {
+        for other in [Key::numbered("acme", 2), Key::numbered("other", 1)] {
             let theirs = seal.close(&other, &answer_about(MESSAGE, "4711"), now()).unwrap();
             assert_eq!(open(&seal, &theirs), Err(Flaw::Key));
         }
