@@ -35,6 +35,8 @@ struct Log {
     views: Vec<View>,
     /// Threads that wait for the log to change: without one, nobody need be told.
     sleepers: usize,
+    /// Threads that wait for an end alone.
+    patient_sleepers: usize,
     departure: Departure,
 }
 
@@ -52,6 +54,17 @@ struct View {
     /// Nothing more is read: the end was delivered, or the subscriber left.
     closed: bool,
     waker: Option<Waker>,
+    /// The waker waits for the end alone.
+    patient: bool,
+}
+
+/// What a view is read for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Wanted {
+    /// The next event.
+    Next,
+    /// The last event; those before it are skipped, and nobody is woken for them.
+    Last,
 }
 
 /// Wakers to be called when this is dropped: they are foreign code, and may call back in.
@@ -131,7 +144,14 @@ impl Flight {
     ) -> Arc<Self> {
         let views = vec![View::new(deadline, false)];
         Arc::new(Self {
-            log: Mutex::new(Log { events, end, views, sleepers: 0, departure: Departure::None }),
+            log: Mutex::new(Log {
+                events,
+                end,
+                views,
+                sleepers: 0,
+                patient_sleepers: 0,
+                departure: Departure::None,
+            }),
             changed: Condvar::new(),
             interrupt: AtomicBool::new(false),
             attention,
@@ -140,10 +160,11 @@ impl Flight {
         })
     }
 
-    /// Another view, from the first event on; none when the flight has been given up or has failed.
+    /// Another view, from the first event on; none when the flight has been given up or has ended. A whole answer is in the
+    /// cache before its flight ends, so one that ended is joined for nothing, or for an answer that was not worth keeping.
     pub(crate) fn join(&self, deadline: Instant) -> Option<usize> {
         let mut log = self.lock();
-        if log.departure != Departure::None || matches!(log.end, Some(Err(_))) {
+        if log.departure != Departure::None || log.end.is_some() {
             return None;
         }
         log.views.push(View::new(deadline, true));
@@ -237,21 +258,27 @@ impl Flight {
         crate::error::check_process(self.pid)
     }
 
-    /// The next thing that a view is to read, if it is there.
-    pub(crate) fn read(&self, view: usize, waker: &Waker) -> Poll<Option<Result<Event>>> {
+    /// What a view is to read, if it is there.
+    pub(crate) fn read(&self, view: usize, wanted: Wanted, waker: &Waker) -> Poll<Option<Result<Event>>> {
         let mut log = self.lock();
-        let taken = log.take(view);
+        let taken = log.take(view, wanted);
         if taken.is_pending() {
             log.views[view].waker = Some(waker.clone());
+            log.views[view].patient = wanted == Wanted::Last;
         }
         taken
     }
 
-    /// Waits for the next thing that a view is to read.
-    pub(crate) fn wait(&self, view: usize, until: Option<Instant>) -> Poll<Option<Result<Event>>> {
+    /// Waits for what a view is to read.
+    pub(crate) fn wait(
+        &self,
+        view: usize,
+        wanted: Wanted,
+        until: Option<Instant>,
+    ) -> Poll<Option<Result<Event>>> {
         let mut log = self.lock();
         loop {
-            let taken = log.take(view);
+            let taken = log.take(view, wanted);
             if taken.is_ready() {
                 return taken;
             }
@@ -259,9 +286,9 @@ impl Flight {
             if left.is_zero() {
                 return Poll::Pending;
             }
-            log.sleepers += 1;
+            *log.sleepers(wanted) += 1;
             log = self.changed.wait_timeout(log, left).unwrap_or_else(PoisonError::into_inner).0;
-            log.sleepers -= 1;
+            *log.sleepers(wanted) -= 1;
         }
     }
 
@@ -341,13 +368,19 @@ impl Flight {
     fn change(&self, edit: impl FnOnce(&mut Log)) {
         let mut log = self.lock();
         edit(&mut log);
-        let wakers: Vec<Waker> = log.views.iter_mut().filter_map(|view| view.waker.take()).collect();
-        self.wake(log, wakers);
+        let has_ended = log.end.is_some();
+        let hears = log.views.iter_mut().filter(|view| has_ended || !view.patient);
+        let wakers: Vec<Waker> = hears.filter_map(|view| view.waker.take()).collect();
+        if has_ended || log.sleepers > 0 {
+            return self.wake(log, wakers);
+        }
+        drop(log);
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Wakers are foreign code: they are called without the lock.
     fn wake(&self, log: MutexGuard<'_, Log>, wakers: impl IntoIterator<Item = Waker>) {
-        let sleepers = log.sleepers;
+        let sleepers = log.sleepers + log.patient_sleepers;
         drop(log);
         if sleepers > 0 {
             self.changed.notify_all();
@@ -361,13 +394,25 @@ impl Flight {
 }
 
 impl Log {
-    fn take(&mut self, view: usize) -> Poll<Option<Result<Event>>> {
+    fn sleepers(&mut self, wanted: Wanted) -> &mut usize {
+        match wanted {
+            Wanted::Next => &mut self.sleepers,
+            Wanted::Last => &mut self.patient_sleepers,
+        }
+    }
+
+    fn take(&mut self, view: usize, wanted: Wanted) -> Poll<Option<Result<Event>>> {
         let Self { events, end, views, .. } = self;
         let view = &mut views[view];
         if view.closed {
             return Poll::Ready(None);
         }
         let readable = view.ending.as_ref().map_or(events.len(), |(count, _)| *count);
+        if wanted == Wanted::Last {
+            // Of a flight that has landed the last event is in the log; any other end stands beside it.
+            let is_last = view.ending.is_none() && matches!(end, Some(Ok(())));
+            view.cursor = view.cursor.max(readable.saturating_sub(usize::from(is_last)));
+        }
         if view.cursor < readable {
             let event = view.own(&events[view.cursor]);
             view.cursor += 1;
@@ -390,7 +435,17 @@ impl Log {
 impl View {
     fn new(deadline: Instant, joined: bool) -> Self {
         let since = Instant::now();
-        Self { cursor: 0, since, deadline, joined, stopping: false, ending: None, closed: false, waker: None }
+        Self {
+            cursor: 0,
+            since,
+            deadline,
+            joined,
+            stopping: false,
+            ending: None,
+            closed: false,
+            waker: None,
+            patient: false,
+        }
     }
 
     fn is_wanted(&self) -> bool {
@@ -461,5 +516,14 @@ mod tests {
         flight.leave(other);
         assert_eq!(flight.departure(), Departure::Cancelled);
         assert!(flight.join(far_away()).is_none());
+    }
+
+    #[test]
+    fn nobody_joins_a_flight_that_has_ended() {
+        let landed = Flight::recorded(Vec::new());
+        assert!(landed.join(far_away()).is_none());
+        let failed = flight();
+        failed.fail(Error::cancelled());
+        assert!(failed.join(far_away()).is_none());
     }
 }

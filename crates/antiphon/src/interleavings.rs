@@ -15,7 +15,7 @@ use crate::batcher::{Closing, Place, Queue};
 use crate::cache::{Cache, Found, Key};
 use crate::config::{BatcherConfig, CacheConfig};
 use crate::error::ErrorKind;
-use crate::flight::{Departure, Flight};
+use crate::flight::{Departure, Flight, Wanted};
 use crate::options::Priority;
 use crate::reply::tests::answer_about;
 use crate::reply::{Event, Reply};
@@ -58,7 +58,7 @@ enum End {
 fn end_of(flight: &Flight, view: usize) -> End {
     let mut end = None;
     loop {
-        match flight.read(view, Waker::noop()) {
+        match flight.read(view, Wanted::Next, Waker::noop()) {
             Poll::Ready(Some(item)) => {
                 assert!(end.is_none(), "something came after the end");
                 end = match item {
@@ -126,7 +126,7 @@ fn a_reader_beside_a_cancel_reads_one_end() {
             })
         };
         let mut ends = 0;
-        let mut read = || match flight.read(0, Waker::noop()) {
+        let mut read = || match flight.read(0, Wanted::Last, Waker::noop()) {
             Poll::Ready(Some(Ok(Event::Done(_)) | Err(_))) => ends += 1,
             Poll::Ready(Some(Ok(_)) | None) | Poll::Pending => {}
         };
@@ -137,6 +137,24 @@ fn a_reader_beside_a_cancel_reads_one_end() {
         read();
         read();
         assert_eq!(ends, 1);
+    });
+}
+
+/// In a model no time-out ever comes: whoever sleeps has to be woken.
+#[test]
+fn whoever_waits_for_the_end_alone_is_woken_by_it() {
+    in_every_order(|| {
+        let flight = flight();
+        let compute = {
+            let flight = Arc::clone(&flight);
+            thread::spawn(move || {
+                events().into_iter().take(1).for_each(|event| flight.push(event));
+                flight.land(Event::Done(reply()));
+            })
+        };
+        let last = flight.wait(0, Wanted::Last, None);
+        assert!(matches!(last, Poll::Ready(Some(Ok(Event::Done(_))))), "{last:?}");
+        compute.join().unwrap();
     });
 }
 
@@ -244,7 +262,6 @@ fn place() -> Place {
     Place { tenant: "a".into(), priority: Priority::Normal, tokens: 1, bytes: 1, deadline: deadline() }
 }
 
-/// In a model no time-out ever comes: whoever sleeps has to be woken.
 #[test]
 fn a_sleeper_is_woken_by_work_and_by_news() {
     in_every_order(|| {

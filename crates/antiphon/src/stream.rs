@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures_core::Stream;
 
 use crate::error::{Error, Result};
-use crate::flight::Flight;
+use crate::flight::{Flight, Wanted};
 use crate::observe::Meter;
 use crate::reply::{Event, Reply};
 
@@ -58,12 +58,12 @@ impl ReplyStream {
         reason = "the name that every async stream has; it returns a future"
     )]
     pub fn next(&mut self) -> impl Future<Output = Option<Result<Event>>> + '_ {
-        std::future::poll_fn(|context| self.poll(context))
+        std::future::poll_fn(|context| self.poll(Wanted::Next, context))
     }
 
     /// Waits for the next event, at most `timeout`: `Pending` when it did not come in time.
     pub fn next_blocking(&mut self, timeout: Duration) -> Poll<Option<Result<Event>>> {
-        self.wait(Instant::now().checked_add(timeout))
+        self.wait(Wanted::Next, Instant::now().checked_add(timeout))
     }
 
     /// Ends the work and waits for the reply with what there is, finish reason `cancelled`.
@@ -74,26 +74,24 @@ impl ReplyStream {
 
     /// Waits for the reply.
     pub(crate) fn last(&mut self) -> Result<Reply> {
-        while let Some(event) = self.next_event() {
-            if let Event::Done(reply) = event? {
-                return Ok(reply);
-            }
+        match self.wait(Wanted::Last, None) {
+            Poll::Ready(item) => reply_of(item),
+            Poll::Pending => Err(Error::cancelled()),
         }
-        Err(Error::cancelled())
     }
 
     /// Waits for the next event; none after the last one.
     pub(crate) fn next_event(&mut self) -> Option<Result<Event>> {
-        match self.wait(None) {
+        match self.wait(Wanted::Next, None) {
             Poll::Ready(item) => item,
             Poll::Pending => None,
         }
     }
 
-    fn wait(&mut self, until: Option<Instant>) -> Poll<Option<Result<Event>>> {
+    fn wait(&mut self, wanted: Wanted, until: Option<Instant>) -> Poll<Option<Result<Event>>> {
         match self.flight.check_process() {
             Ok(()) => {
-                let item = self.flight.wait(self.view, until);
+                let item = self.flight.wait(self.view, wanted, until);
                 self.counted(item)
             }
             Err(error) => Poll::Ready(Some(Err(error))),
@@ -111,10 +109,10 @@ impl ReplyStream {
         item
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Event>>> {
+    fn poll(&mut self, wanted: Wanted, context: &mut Context<'_>) -> Poll<Option<Result<Event>>> {
         match self.flight.check_process() {
             Ok(()) => {
-                let item = self.flight.read(self.view, context.waker());
+                let item = self.flight.read(self.view, wanted, context.waker());
                 self.counted(item)
             }
             Err(error) => Poll::Ready(Some(Err(error))),
@@ -131,7 +129,7 @@ impl Stream for ReplyStream {
     type Item = Result<Event>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.get_mut().poll(context)
+        self.get_mut().poll(Wanted::Next, context)
     }
 }
 
@@ -190,15 +188,16 @@ impl Future for ReplyFuture {
             Ok(stream) => stream,
             Err(error) => return Poll::Ready(Err(error.take().unwrap_or_else(Error::cancelled))),
         };
-        loop {
-            match stream.poll(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(Event::Done(reply)))) => return Poll::Ready(Ok(reply)),
-                Poll::Ready(Some(Ok(_))) => {}
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
-                Poll::Ready(None) => return Poll::Ready(Err(Error::cancelled())),
-            }
-        }
+        stream.poll(Wanted::Last, context).map(reply_of)
+    }
+}
+
+/// What the last event of a stream says; one that was read before is gone.
+fn reply_of(last: Option<Result<Event>>) -> Result<Reply> {
+    match last {
+        Some(Ok(Event::Done(reply))) => Ok(reply),
+        Some(Err(error)) => Err(error),
+        Some(Ok(_)) | None => Err(Error::cancelled()),
     }
 }
 

@@ -59,7 +59,7 @@ fn a_hundred_equal_requests_are_one_inference() {
 fn a_flight_belongs_to_no_caller() {
     let engine = open(EngineConfig::default());
     let mut first = engine.stream(long()).unwrap();
-    let others: Vec<_> = (0..9).map(|_| engine.stream(long()).unwrap()).collect();
+    let others: Vec<_> = (0..99).map(|_| engine.stream(long()).unwrap()).collect();
     let _ = first.next_blocking(Duration::from_secs(60));
     drop(first);
     let texts: Vec<String> = others
