@@ -11,6 +11,7 @@ use std::ops::Range;
 use crate::isa::Kernel;
 use crate::math::{gelu, silu};
 use crate::matrix::{Format, Matrix, Q8_SCALES, Q8_TILE_BLOCK_BYTES, TILE};
+use crate::memory::LINE;
 use crate::plane::{Plane, QuantPlane};
 use crate::quant::{self, BLOCK, CORRECTION, QUANT_BLOCK_BYTES, SCALE};
 use crate::simd::{LANES, Simd};
@@ -55,10 +56,13 @@ impl Kernel for Linear<'_> {
         let mut sums = Sums([[0.0; TILE]; MAX_PANEL]);
         let mut partner_sums = Sums([[0.0; TILE]; MAX_PANEL]);
         for tile in self.tiles.clone() {
-            for panel in panels(self.rows.clone(), S::PANEL) {
-                self.multiply(s, tile, &panel, &mut sums);
+            let panels = panels(self.rows.clone(), S::PANEL);
+            let count = panels.len();
+            for (index, panel) in panels.enumerate() {
+                let ahead = Ahead::new(self.w.tile_bytes(), index, count);
+                self.multiply(s, tile, &panel, ahead, &mut sums);
                 if let Finish::SwiGlu { partner } = self.finish {
-                    self.multiply(s, tile + partner, &panel, &mut partner_sums);
+                    self.multiply(s, tile + partner, &panel, ahead, &mut partner_sums);
                 }
                 for (i, row) in panel.enumerate() {
                     self.finish_row(s, tile, row, &sums.0[i], &partner_sums.0[i]);
@@ -74,22 +78,29 @@ impl Kernel for Linear<'_> {
 
 impl Linear<'_> {
     #[inline(always)]
-    fn multiply<S: Simd>(&self, s: S, tile: usize, rows: &Range<usize>, sums: &mut Sums) {
+    fn multiply<S: Simd>(&self, s: S, tile: usize, rows: &Range<usize>, ahead: Ahead, sums: &mut Sums) {
         match rows.len() {
-            1 => self.multiply_panel::<S, 1>(s, tile, rows.start, sums),
-            2 => self.multiply_panel::<S, 2>(s, tile, rows.start, sums),
-            3 => self.multiply_panel::<S, 3>(s, tile, rows.start, sums),
-            4 => self.multiply_panel::<S, 4>(s, tile, rows.start, sums),
-            5 => self.multiply_panel::<S, 5>(s, tile, rows.start, sums),
-            6 => self.multiply_panel::<S, 6>(s, tile, rows.start, sums),
-            7 => self.multiply_panel::<S, 7>(s, tile, rows.start, sums),
-            8 => self.multiply_panel::<S, 8>(s, tile, rows.start, sums),
+            1 => self.multiply_panel::<S, 1>(s, tile, rows.start, ahead, sums),
+            2 => self.multiply_panel::<S, 2>(s, tile, rows.start, ahead, sums),
+            3 => self.multiply_panel::<S, 3>(s, tile, rows.start, ahead, sums),
+            4 => self.multiply_panel::<S, 4>(s, tile, rows.start, ahead, sums),
+            5 => self.multiply_panel::<S, 5>(s, tile, rows.start, ahead, sums),
+            6 => self.multiply_panel::<S, 6>(s, tile, rows.start, ahead, sums),
+            7 => self.multiply_panel::<S, 7>(s, tile, rows.start, ahead, sums),
+            8 => self.multiply_panel::<S, 8>(s, tile, rows.start, ahead, sums),
             n => unreachable!("a panel has 1 to 8 rows, not {n}"),
         }
     }
 
     #[inline(always)]
-    fn multiply_panel<S: Simd, const M: usize>(&self, s: S, tile: usize, row: usize, sums: &mut Sums) {
+    fn multiply_panel<S: Simd, const M: usize>(
+        &self,
+        s: S,
+        tile: usize,
+        row: usize,
+        ahead: Ahead,
+        sums: &mut Sums,
+    ) {
         let tile = self.w.tile(tile);
         match self.x {
             Input::F32(x) => {
@@ -100,7 +111,7 @@ impl Linear<'_> {
                 let blocks = self.w.k() / BLOCK;
                 assert!(self.w.format() == Format::Q8 && x.blocks() == blocks);
                 let _last = x.row(row + M - 1);
-                s.call(Q8Panel::<M> { tile, blocks, x: x.row(row), stride: x.stride(), sums });
+                s.call(Q8Panel::<M> { tile, blocks, x: x.row(row), stride: x.stride(), ahead, sums });
             }
         }
     }
@@ -136,9 +147,11 @@ impl Linear<'_> {
     }
 }
 
-/// Splits rows evenly into panels of at most `most`, or one of 8 if that is all.
-fn panels(rows: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
-    let count = if most > 4 && rows.len() <= MAX_PANEL { 1 } else { rows.len().div_ceil(most) };
+/// Splits rows evenly into panels of at most `most`. Few rows make one or two of up to 8: fewer passes over a tile are worth
+/// more then than registers for all sums.
+fn panels(rows: Range<usize>, most: usize) -> impl ExactSizeIterator<Item = Range<usize>> {
+    let most = if most > 4 && rows.len() <= 2 * MAX_PANEL { MAX_PANEL } else { most };
+    let count = rows.len().div_ceil(most);
     let (start, len) = (rows.start, rows.len());
     (0..count).map(move |i| start + i * len / count..start + (i + 1) * len / count)
 }
@@ -147,12 +160,33 @@ fn panels(rows: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>>
 #[repr(align(64))]
 struct Sums([[f32; TILE]; MAX_PANEL]);
 
+/// The lines of weights that are asked for while a block of a Q8 tile is multiplied.
+#[derive(Clone, Copy)]
+struct Ahead {
+    /// From the block to the first of them.
+    bytes: usize,
+    lines: usize,
+}
+
+impl Ahead {
+    /// Only the first panel of a tile finds it in memory. If it is the only one, the next lines are asked for; if there are
+    /// more, each asks for its share of the next tile, so that reading goes on while all of them compute.
+    fn new(tile_bytes: usize, panel: usize, panels: usize) -> Ahead {
+        if panels == 1 {
+            return Ahead { bytes: PREFETCH_BYTES, lines: BLOCK_LINES };
+        }
+        let (first, end) = (BLOCK_LINES * panel / panels, BLOCK_LINES * (panel + 1) / panels);
+        Ahead { bytes: tile_bytes + first * LINE, lines: end - first }
+    }
+}
+
 /// M rows times a Q8 tile.
 struct Q8Panel<'a, const M: usize> {
     tile: *const u8,
     blocks: usize,
     x: *const u8,
     stride: usize,
+    ahead: Ahead,
     sums: &'a mut Sums,
 }
 
@@ -164,10 +198,8 @@ impl<const M: usize> Kernel for Q8Panel<'_, M> {
         let mut sums = [[s.zero(); 2]; M];
         let (mut w, mut x) = (self.tile, self.x);
         for _ in 0..self.blocks {
-            if M <= 6 {
-                for line in 0..17 {
-                    s.prefetch(w.wrapping_add(PREFETCH_BYTES + line * 64));
-                }
+            for line in 0..self.ahead.lines {
+                s.prefetch(w.wrapping_add(self.ahead.bytes + line * LINE));
             }
             // SAFETY: the tile has `blocks` blocks of 17 lines, and each of the M rows of x has `blocks` blocks, as
             // `multiply_panel` asserted; both pointers advance one block at a time.
@@ -277,5 +309,7 @@ fn store<S: Simd, const M: usize>(s: S, from: &[[S::F32; 2]; M], to: &mut Sums) 
 
 /// Rows a panel has at most.
 pub(crate) const MAX_PANEL: usize = 8;
-/// How far ahead weights are asked for; running past the end of a matrix does no harm.
+/// Cache lines of a block of a Q8 tile.
+const BLOCK_LINES: usize = Q8_TILE_BLOCK_BYTES / LINE;
+/// How far ahead the only panel asks for weights; running past the end of a matrix does no harm.
 const PREFETCH_BYTES: usize = 4096;

@@ -28,6 +28,11 @@ pub fn l2_normalize(x: &mut [f32]) {
     Path::detect().run(L2Normalize(x));
 }
 
+/// The largest value, and the first place where it stands. None of no values, and where one is NaN or plus infinity.
+pub fn largest(x: &[f32]) -> Option<(usize, f32)> {
+    Path::detect().run(Largest(x))
+}
+
 struct Exp<'a>(&'a mut [f32]);
 
 impl Kernel for Exp<'_> {
@@ -96,3 +101,41 @@ impl Kernel for L2Normalize<'_> {
         }
     }
 }
+
+struct Largest<'a>(&'a [f32]);
+
+impl Kernel for Largest<'_> {
+    type Output = Option<(usize, f32)>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> Option<(usize, f32)> {
+        let x = self.0;
+        let (lowest, least) = (s.splat(f32::NEG_INFINITY), s.splat(f32::MIN));
+        let (mut greatest, mut part) = (f32::NEG_INFINITY, 0);
+        let mut unsound = s.zero();
+        for start in (0..x.len()).step_by(PART) {
+            let values = &x[start..x.len().min(start + PART)];
+            let mut largest = lowest;
+            for at in (0..values.len()).step_by(LANES) {
+                let n = (values.len() - at).min(LANES);
+                let value = s.first(n, load(s, values, at), lowest);
+                largest = s.max(largest, value);
+                // Zero times what is finite is zero; `max` hands a NaN on when it comes second.
+                unsound = s.fma(s.max(least, value), s.zero(), unsound);
+            }
+            let largest = s.largest(largest);
+            if largest > greatest {
+                (greatest, part) = (largest, start);
+            }
+        }
+        if x.is_empty() || s.sum(unsound).is_nan() {
+            return None;
+        }
+        // Only one part is searched; where all are minus infinity it is the first.
+        let within = x[part..].iter().position(|value| *value == greatest)?;
+        Some((part + within, greatest))
+    }
+}
+
+/// Values whose largest is kept apart from that of others.
+const PART: usize = 256;

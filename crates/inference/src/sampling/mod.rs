@@ -5,7 +5,6 @@
 //! a step depends on the seed and the step alone, not on what was drawn before.
 
 mod math;
-mod scan;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
@@ -15,7 +14,6 @@ use std::ops::RangeInclusive;
 use antiphon_kernels::ops;
 
 use self::math::{ln, uniform};
-use self::scan::{are_sound, likeliest};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How to choose among the next tokens.
@@ -263,21 +261,29 @@ impl Sampler {
             ));
         }
         let step = self.step;
-        if !are_sound(logits) {
-            let id =
-                logits.iter().position(|logit| logit.is_nan() || *logit == f32::INFINITY).unwrap_or_default();
-            let what =
-                format!("step {step}: the logit of token {id} is {}, expected a finite number", logits[id]);
-            return Err(Error::invalid(what));
-        }
-        match likeliest(logits) {
-            (_, f32::NEG_INFINITY) => {
+        match ops::largest(logits) {
+            None => {
+                let is_unsound = |logit: &f32| logit.is_nan() || *logit == f32::INFINITY;
+                let id = logits.iter().position(is_unsound).unwrap_or_default();
+                let what = format!(
+                    "step {step}: the logit of token {id} is {}, expected a finite number",
+                    logits[id]
+                );
+                Err(Error::invalid(what))
+            }
+            Some((_, f32::NEG_INFINITY)) => {
                 let what = format!("step {step}: every logit is minus infinity, expected a finite one");
                 Err(Error::invalid(what))
             }
-            (id, _) => Ok(id),
+            Some((id, _)) => Ok(id as u32),
         }
     }
+}
+
+/// The greatest of logits that were found sound, and its token, the lowest of equals.
+fn likeliest(logits: &[f32]) -> (u32, f32) {
+    let (id, greatest) = ops::largest(logits).expect("sound logits, at least one");
+    (id as u32, greatest)
 }
 
 /// Keeps the `count` likeliest, in order.

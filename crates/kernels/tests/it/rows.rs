@@ -160,3 +160,33 @@ fn isa_names_are_distinct() {
     let names: Vec<&str> = [Isa::Avx512, Isa::Avx2, Isa::Portable].map(Isa::name).to_vec();
     assert_eq!(names, ["avx512", "avx2", "portable"]);
 }
+
+#[test]
+fn the_largest_is_the_first_of_equals_at_every_place_and_length() {
+    for length in (1..70).chain([255, 256, 257, 300, 600]) {
+        for place in 0..length {
+            let mut values: Vec<f32> = (0..length).map(|i| -1.0 - (i % 7) as f32).collect();
+            values[place] = 2.5;
+            assert_eq!(ops::largest(&values), Some((place, 2.5)));
+            values[length - 1] = 2.5;
+            assert_eq!(ops::largest(&values), Some((place, 2.5)));
+        }
+        assert_eq!(ops::largest(&vec![f32::NEG_INFINITY; length]), Some((0, f32::NEG_INFINITY)));
+    }
+    assert_eq!(ops::largest(&[-0.0, 0.0]).map(|(place, _)| place), Some(0));
+    assert_eq!(ops::largest(&[f32::MIN, f32::MAX]), Some((1, f32::MAX)));
+}
+
+#[test]
+fn what_has_no_largest_is_seen_at_every_place() {
+    assert_eq!(ops::largest(&[]), None);
+    for length in (1..70).chain([256, 257]) {
+        for (place, bad) in (0..length).flat_map(|place| [(place, f32::NAN), (place, f32::INFINITY)]) {
+            for others in [f32::NEG_INFINITY, 1.0] {
+                let mut values = vec![others; length];
+                values[place] = bad;
+                assert_eq!(ops::largest(&values), None, "{bad} at {place} of {length}");
+            }
+        }
+    }
+}
