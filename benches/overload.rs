@@ -5,11 +5,13 @@
 #![allow(clippy::print_stdout, reason = "a command for people: its output is its result")]
 
 use std::error::Error;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use antiphon::{CacheMode, Engine, EngineConfig, ErrorKind, Event, FinishReason, ReplyStream, Request};
+use antiphon::{CacheMode, Engine, EngineConfig, ErrorKind, FinishReason, Reply, ReplyFuture, Request};
 use antiphon_benches::measure::{median, quantile};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -50,8 +52,7 @@ fn capacity(engine: &Engine, time: Duration) -> f64 {
             scope.spawn(|| {
                 while started.elapsed() < time {
                     let reply = engine.process_blocking(request(done.load(Ordering::Relaxed)));
-                    let whole = reply.is_ok_and(|reply| reply.finish_reason() != FinishReason::Deadline);
-                    done.fetch_add(usize::from(whole), Ordering::Relaxed);
+                    done.fetch_add(usize::from(is_whole(&reply)), Ordering::Relaxed);
                 }
             });
         }
@@ -61,7 +62,7 @@ fn capacity(engine: &Engine, time: Duration) -> f64 {
 
 struct Overload {
     came: usize,
-    /// Seconds until each stream ended, and whether with a whole answer.
+    /// Seconds until each request that was taken ended, and whether with a whole answer.
     ends: Vec<(f64, bool)>,
     /// Seconds until each of the others was refused.
     refusals: Vec<f64>,
@@ -69,7 +70,7 @@ struct Overload {
 
 /// Requests come at their rate, whatever becomes of earlier ones.
 fn overload(engine: &Engine, rate: f64, time: Duration) -> Outcome<Overload> {
-    let (sender, receiver) = mpsc::channel::<(Instant, ReplyStream)>();
+    let (sender, receiver) = mpsc::channel::<(Instant, ReplyFuture)>();
     let receiver = Arc::new(Mutex::new(receiver));
     let readers: Vec<_> = (0..96)
         .map(|_| {
@@ -78,10 +79,9 @@ fn overload(engine: &Engine, rate: f64, time: Duration) -> Outcome<Overload> {
                 let mut ends = Vec::new();
                 loop {
                     let next = receiver.lock().expect("no panic").recv();
-                    let Ok((since, stream)) = next else { return ends };
-                    let last = stream.into_iter().last();
-                    let whole = matches!(&last, Some(Ok(Event::Done(reply))) if reply.finish_reason() != FinishReason::Deadline);
-                    ends.push((since.elapsed().as_secs_f64(), whole));
+                    let Ok((since, reply)) = next else { return ends };
+                    let reply = pollster::block_on(reply);
+                    ends.push((since.elapsed().as_secs_f64(), is_whole(&reply)));
                 }
             })
         })
@@ -91,12 +91,14 @@ fn overload(engine: &Engine, rate: f64, time: Duration) -> Outcome<Overload> {
         let due = Duration::from_secs_f64(f64::from(came) / rate);
         std::thread::sleep(due.saturating_sub(started.elapsed()));
         let since = Instant::now();
-        match engine.stream(request(came as usize)) {
-            Ok(stream) => sender.send((since, stream))?,
-            Err(error) if error.kind() == ErrorKind::Overloaded => {
-                refusals.push(since.elapsed().as_secs_f64())
+        let mut reply = engine.process(request(came as usize));
+        match Pin::new(&mut reply).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => sender.send((since, reply))?,
+            Poll::Ready(Err(error)) if error.kind() == ErrorKind::Overloaded => {
+                refusals.push(since.elapsed().as_secs_f64());
             }
-            Err(error) => return Err(error.into()),
+            Poll::Ready(Err(error)) => return Err(error.into()),
+            Poll::Ready(Ok(_)) => return Err("an answer that bypasses the cache came at once".into()),
         }
         came += 1;
     }
@@ -117,6 +119,10 @@ fn recovery(engine: &Engine, usual: f64) -> Outcome<f64> {
         }
     }
     Ok(since.elapsed().as_secs_f64())
+}
+
+fn is_whole(reply: &antiphon::Result<Reply>) -> bool {
+    reply.as_ref().is_ok_and(|reply| reply.finish_reason() != FinishReason::Deadline)
 }
 
 fn request(number: usize) -> Request {

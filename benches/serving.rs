@@ -1,7 +1,8 @@
 //! The serving core: what it costs to wait, what a batch gains, what a long prompt does to its neighbours, how soon it can be
 //! cancelled.
 //!
-//! `cargo bench -p antiphon-benches --bench serving`. Each ratio is of two things measured in turns in this run.
+//! `cargo bench -p antiphon-benches --bench serving [-- NAME]` (waiting, eight, prompt, turn, cancel; else all). Each ratio is of
+//! two things measured in turns in this run.
 #![allow(clippy::print_stdout, reason = "a command for people: its output is its result")]
 
 use std::error::Error;
@@ -22,13 +23,25 @@ fn main() -> Outcome {
     let folder = tempfile::tempdir()?;
     SHAPE_135M.write(folder.path())?;
 
-    println!("waiting\n{}", waiting()?);
-    for (name, model) in [("bundled", None), ("135M, random", Some(folder.path()))] {
-        println!("eight at once, {name}\n{}", eight_at_once(model)?);
+    let wanted = std::env::args().skip(1).find(|word| !word.starts_with('-'));
+    let wants = |name: &str| wanted.as_ref().is_none_or(|wanted| wanted == name);
+    if wants("waiting") {
+        println!("waiting\n{}", waiting()?);
     }
-    println!("beside a prompt of 1,500 tokens, 135M, random\n{}", beside_a_prompt(folder.path())?);
-    println!("second turn on a history of 512 tokens, 135M, random\n{}", second_turn(folder.path())?);
-    println!("cancelled in a prompt of 2,000 tokens, 135M, random\n{}", cancelled(folder.path())?);
+    for (name, model) in [("bundled", None), ("135M, random", Some(folder.path()))] {
+        if wants("eight") {
+            println!("eight at once, {name}\n{}", eight_at_once(model)?);
+        }
+    }
+    if wants("prompt") {
+        println!("beside a prompt of 1,500 tokens, 135M, random\n{}", beside_a_prompt(folder.path())?);
+    }
+    if wants("turn") {
+        println!("second turn on a history of 512 tokens, 135M, random\n{}", second_turn(folder.path())?);
+    }
+    if wants("cancel") {
+        println!("cancelled in a prompt of 2,000 tokens, 135M, random\n{}", cancelled(folder.path())?);
+    }
     Ok(())
 }
 

@@ -448,7 +448,7 @@ impl Engine {
             }
         }
         // From here on others may have joined: whatever goes wrong is told to them, too.
-        let submitted = ask().and_then(|ask| {
+        let submitted = shared.queue.check_room().and_then(|()| ask()).and_then(|ask| {
             let (tenant, tokens, bytes) = (ask.tenant().into(), ask.estimated_tokens(), ask.bytes());
             let place = Place { tenant, priority: terms.priority, tokens, bytes, deadline };
             let elsewhere = shared.cache.tier.as_ref().filter(|_| terms.cache == CacheMode::Use);

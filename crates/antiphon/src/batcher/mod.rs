@@ -112,6 +112,12 @@ impl<Quick, Job> Queue<Quick, Job> {
         Arc::clone(&self.attention)
     }
 
+    /// Refuses while there is no room for any request, before somebody prepares one.
+    pub(crate) fn check_room(&self) -> Result<()> {
+        let state = self.open()?;
+        if state.waiting >= self.limits.max_queue { Err(self.overloaded(&state)) } else { Ok(()) }
+    }
+
     /// Adds work that takes one pass.
     pub(crate) fn submit_quick(&self, quick: Quick) -> Result<()> {
         let mut state = self.open()?;
