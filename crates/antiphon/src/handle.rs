@@ -34,8 +34,16 @@ impl Handle {
         config.validate()?;
         let isa = Isa::detect();
         let threads = config.threads.unwrap_or_else(available_threads);
-        let Loaded { analyst, fingerprints, schedulers, models, weight_bytes, cache_bytes, queue_bytes } =
-            Loaded::open(&config)?;
+        let Loaded {
+            analyst,
+            fingerprints,
+            schedulers,
+            models,
+            weight_bytes,
+            text_bytes,
+            cache_bytes,
+            queue_bytes,
+        } = Loaded::open(&config)?;
         let pool = Pool::new(threads, isa).map_err(|error| {
             let what = format!("starting {threads} threads failed: {error}");
             Error::with_source(ErrorKind::Io, what, error)
@@ -57,6 +65,7 @@ impl Handle {
             threads,
             isa,
             weight_bytes,
+            text_bytes,
             kv_bytes: schedulers.iter().map(|scheduler| scheduler.kv_bytes()).sum(),
             scratch_bytes: AtomicUsize::new(0),
             errors: AtomicU64::new(0),

@@ -18,16 +18,17 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// `model_bytes`: weights, vocabularies and patterns.
     pub(crate) fn new(
         config: &EngineConfig,
-        weight_bytes: usize,
+        model_bytes: usize,
         responders: &[Arc<Responder>],
     ) -> Result<Self> {
         let needs: Vec<usize> = responders.iter().map(|responder| one_context(responder)).collect();
         let limit = config.memory_limit_bytes.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
         Self::share(
             limit,
-            weight_bytes,
+            model_bytes,
             &needs,
             config.kv_cache_bytes as usize,
             config.cache.max_bytes as usize,
@@ -37,7 +38,7 @@ impl Plan {
     /// `needs`: bytes of one context for each responder.
     fn share(
         limit: Option<usize>,
-        weight_bytes: usize,
+        model_bytes: usize,
         needs: &[usize],
         kv_bytes: usize,
         cache_bytes: usize,
@@ -47,7 +48,7 @@ impl Plan {
         let Some(limit) = limit else {
             return Ok(Self { kv_bytes_each: kv_wanted, cache_bytes, queue_bytes: usize::MAX });
         };
-        let fixed = weight_bytes + SCRATCH_BYTES + QUEUE_BYTES;
+        let fixed = model_bytes + SCRATCH_BYTES + QUEUE_BYTES;
         let kv_least = needs.iter().copied().max().unwrap_or(0).min(kv_wanted);
         let needed = fixed + kv_least * needs.len();
         let Some(spare) = limit.checked_sub(needed) else {

@@ -37,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) threads: usize,
     pub(crate) isa: Isa,
     pub(crate) weight_bytes: usize,
+    pub(crate) text_bytes: usize,
     pub(crate) kv_bytes: usize,
     pub(crate) scratch_bytes: AtomicUsize,
     pub(crate) errors: AtomicU64,

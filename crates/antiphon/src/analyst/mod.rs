@@ -179,6 +179,11 @@ impl Analyst {
         self.encoder.bytes()
     }
 
+    /// About the bytes of what reads text: the vocabulary and the compiled patterns.
+    pub(crate) fn text_bytes(&self) -> usize {
+        self.tokenizer.bytes() + patterns::BYTES
+    }
+
     /// The head for what users want.
     pub(crate) fn intent(&self) -> &Classifier {
         &self.intent

@@ -208,8 +208,9 @@ fn processor(engine: &Engine) -> String {
 fn memory(engine: &Engine) -> String {
     let shared = engine.shared();
     format!(
-        "weights {}, key/value rows {}, scratch {}, cache {}, queue {} bytes",
+        "weights {}, vocabularies and patterns {}, key/value rows {}, scratch {}, cache {}, queue {} bytes",
         shared.weight_bytes,
+        shared.text_bytes,
         shared.kv_bytes,
         shared.scratch_bytes.load(Ordering::Relaxed),
         shared.cache.stats().bytes,

@@ -203,6 +203,7 @@ impl Readings {
         gauges.into_iter().for_each(|(gauge, value)| _ = gauge.set(value as i64));
         for (part, bytes) in [
             ("weights", shared.weight_bytes),
+            ("text", shared.text_bytes),
             ("key_value", shared.kv_bytes),
             ("scratch", shared.scratch_bytes.load(Ordering::Relaxed)),
             ("cache", stats.bytes as usize),

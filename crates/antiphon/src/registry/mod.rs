@@ -25,6 +25,8 @@ pub(crate) struct Loaded {
     pub(crate) schedulers: Vec<Scheduler>,
     pub(crate) models: Vec<ModelInfo>,
     pub(crate) weight_bytes: usize,
+    /// Vocabularies and patterns.
+    pub(crate) text_bytes: usize,
     pub(crate) cache_bytes: usize,
     pub(crate) queue_bytes: usize,
 }
@@ -66,7 +68,9 @@ impl Loaded {
             responders.push(Arc::new(responder));
         }
         let weight_bytes = models.iter().map(|model| model.bytes as usize).sum();
-        let plan = Plan::new(config, weight_bytes, &responders)?;
+        let text_bytes = analyst.iter().map(|analyst| analyst.text_bytes()).sum::<usize>()
+            + responders.iter().map(|responder| responder.tokenizer.bytes()).sum::<usize>();
+        let plan = Plan::new(config, weight_bytes + text_bytes, &responders)?;
         let schedulers = responders
             .into_iter()
             .map(|responder| {
@@ -77,7 +81,16 @@ impl Loaded {
             })
             .collect::<Result<_>>()?;
         let Plan { cache_bytes, queue_bytes, .. } = plan;
-        Ok(Self { analyst, fingerprints, schedulers, models, weight_bytes, cache_bytes, queue_bytes })
+        Ok(Self {
+            analyst,
+            fingerprints,
+            schedulers,
+            models,
+            weight_bytes,
+            text_bytes,
+            cache_bytes,
+            queue_bytes,
+        })
     }
 }
 

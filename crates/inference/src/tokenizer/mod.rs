@@ -54,6 +54,7 @@ struct Inner {
     special: SpecialTokens,
     rows: usize,
     tokens: usize,
+    bytes: usize,
 }
 
 impl Tokenizer {
@@ -96,7 +97,7 @@ impl Tokenizer {
         let frame = Frame::read(&file, rows)?;
         let decoder = Decoder::read(&file)?;
         let declared = read_added(&file, rows)?;
-        let Model { model, unknown, byte_fallback } =
+        let Model { model, unknown, byte_fallback, bytes } =
             guarded("building the tokenizer", || Model::read(&file.need("model")?, pipelines.facts, rows))?;
 
         let added = guarded("adding tokens", || add_tokens(&file, &declared, &model, &pipelines))?;
@@ -118,6 +119,7 @@ impl Tokenizer {
             special,
             rows,
             tokens,
+            bytes,
         };
         Ok(Self(Arc::new(inner)))
     }
@@ -141,6 +143,11 @@ impl Tokenizer {
     /// How many tokens there are, added ones included.
     pub fn vocab_size(&self) -> usize {
         self.0.tokens
+    }
+
+    /// About the bytes of memory that its vocabulary takes.
+    pub fn bytes(&self) -> usize {
+        self.0.bytes
     }
 
     /// Whether `id` is an added token that user text never becomes.

@@ -24,6 +24,8 @@ pub(super) struct Model {
     pub(super) unknown: Option<u32>,
     /// Unknown characters are spelled by tokens `<0xHH>`.
     pub(super) byte_fallback: bool,
+    /// About what it holds.
+    pub(super) bytes: usize,
 }
 
 impl Model {
@@ -60,6 +62,7 @@ fn bpe(node: &Node<'_>, facts: Facts, rows: usize) -> Result<Model> {
     let prefix = node.get("continuing_subword_prefix").map_or(Ok(""), |prefix| prefix.text())?;
     let suffix = node.get("end_of_word_suffix").map_or(Ok(""), |suffix| suffix.text())?;
     let merges = merges(&node.need("merges")?, &vocab, prefix)?;
+    let bytes = vocabulary_bytes(&vocab) + map_bytes(merges.len(), size_of::<((u32, u32), (u32, u32))>());
     let unknown = unknown(node, &vocab)?;
     let byte_fallback = node.flag("byte_fallback", false)?;
 
@@ -88,7 +91,7 @@ fn bpe(node: &Node<'_>, facts: Facts, rows: usize) -> Result<Model> {
         None => builder,
     };
     let model = builder.build().map_err(|error| node.invalid("cannot be built").with_source(error))?;
-    Ok(Model { model: model.into(), unknown, byte_fallback })
+    Ok(Model { model: model.into(), unknown, byte_fallback, bytes })
 }
 
 /// The pairs in order of rank: both sides and their union have to be tokens.
@@ -130,6 +133,7 @@ fn merges(node: &Node<'_>, vocab: &Vocab, prefix: &str) -> Result<Vec<(String, S
 fn word_piece(node: &Node<'_>, rows: usize) -> Result<Model> {
     let vocab = vocabulary(&node.need("vocab")?, rows)?;
     let unknown = needed_unknown(node, &vocab)?;
+    let bytes = vocabulary_bytes(&vocab);
     let longest =
         node.get("max_input_chars_per_word").map_or(Ok(100), |limit| limit.number(MAX_WORD_CHARS))?;
     let built = WordPiece::builder()
@@ -141,15 +145,16 @@ fn word_piece(node: &Node<'_>, rows: usize) -> Result<Model> {
         .max_input_chars_per_word(longest as usize)
         .build();
     let model = built.map_err(|error| node.invalid("cannot be built").with_source(error))?;
-    Ok(Model { model: model.into(), unknown: Some(unknown), byte_fallback: false })
+    Ok(Model { model: model.into(), unknown: Some(unknown), byte_fallback: false, bytes })
 }
 
 fn word_level(node: &Node<'_>, rows: usize) -> Result<Model> {
     let vocab = vocabulary(&node.need("vocab")?, rows)?;
     let unknown = needed_unknown(node, &vocab)?;
+    let bytes = vocabulary_bytes(&vocab);
     let built = WordLevel::builder().vocab(vocab).unk_token(unknown_text(node)?.to_owned()).build();
     let model = built.map_err(|error| node.invalid("cannot be built").with_source(error))?;
-    Ok(Model { model: model.into(), unknown: Some(unknown), byte_fallback: false })
+    Ok(Model { model: model.into(), unknown: Some(unknown), byte_fallback: false, bytes })
 }
 
 fn unigram(node: &Node<'_>, rows: usize) -> Result<Model> {
@@ -181,11 +186,15 @@ fn unigram(node: &Node<'_>, rows: usize) -> Result<Model> {
     }
     let unknown = node.need("unk_id")?.number(array.len().saturating_sub(1) as u64)? as usize;
     let byte_fallback = node.flag("byte_fallback", false)?;
+    let texts = || pieces.iter().map(|(text, _)| text.len());
+    // A map, a list, and a tree with a node for about every second byte.
+    let bytes = map_bytes(texts().count(), size_of::<(String, u32)>())
+        + texts().map(|length| 2 * text_bytes(length) + length / 2 * TREE_NODE_BYTES).sum::<usize>();
     let built = Unigram::from(pieces, Some(unknown), byte_fallback);
     let mut model: ModelWrapper =
         built.map_err(|error| node.invalid("cannot be built").with_source(error))?.into();
     model.resize_cache(0); // it holds users' words
-    Ok(Model { model, unknown: Some(unknown as u32), byte_fallback })
+    Ok(Model { model, unknown: Some(unknown as u32), byte_fallback, bytes })
 }
 
 /// Tokens and their numbers: each number once and below `rows`.
@@ -209,6 +218,22 @@ fn vocabulary(node: &Node<'_>, rows: usize) -> Result<Vocab> {
         vocab.push((token.clone(), id));
     }
     Ok(vocab.into_iter().collect())
+}
+
+/// About what the dependency holds for a vocabulary: a map from texts to numbers and one back.
+fn vocabulary_bytes(vocab: &Vocab) -> usize {
+    let texts: usize = vocab.keys().map(|text| text_bytes(text.len())).sum();
+    2 * (map_bytes(vocab.len(), size_of::<(String, u32)>()) + texts)
+}
+
+/// A hash map of so many entries: a power of two of places, of which seven of eight are used at most, with a byte each.
+fn map_bytes(entries: usize, entry_bytes: usize) -> usize {
+    (entries * 8).div_ceil(7).next_power_of_two() * (entry_bytes + 1)
+}
+
+/// What the system's allocator takes for a text of so many bytes.
+fn text_bytes(length: usize) -> usize {
+    (length + size_of::<usize>()).next_multiple_of(16).max(32)
 }
 
 /// A whole number below `rows`.
@@ -251,6 +276,8 @@ pub(super) fn token_byte(token: &str) -> Option<u8> {
 /// No vocabulary comes near it; a bound for what is allocated.
 pub(super) const MAX_ROWS: usize = 1 << 24;
 const MAX_WORD_CHARS: u64 = 1000;
+/// A node of a tree of texts: itself, and a map of few children.
+const TREE_NODE_BYTES: usize = 256;
 
 #[cfg(test)]
 mod tests {

@@ -116,6 +116,10 @@ fn choose(mut candidates: Vec<Candidate>) -> Vec<Found> {
         .collect()
 }
 
+/// About what the compiled expressions hold, with the tables that matching fills: 0.7 MB by `tests/memory.rs`, more where
+/// many threads match.
+pub(crate) const BYTES: usize = 1 << 20;
+
 /// Compiles an expression that is written in this module.
 fn expression(source: &str) -> Regex {
     Regex::new(source).expect("the expression is a constant and was compiled by the tests")
