@@ -320,12 +320,14 @@ fn texts_without_a_blank_take_linear_time_and_longer_ones_are_refused_before_enc
             let full = half.repeat(2);
             let start = std::time::Instant::now();
             let ids = tokenizer.encode_text(&half).unwrap();
-            let first = start.elapsed();
             let twice = tokenizer.encode_text(&full).unwrap().len();
-            let second = start.elapsed() - first;
             assert!(twice <= 2 * ids.len() + 2, "{name}: {unit:?}: {twice} tokens against {}", ids.len());
-            let bound = first.mul_f64(4.0) + std::time::Duration::from_millis(200);
-            assert!(second < bound, "{name}: {unit:?}: {first:?}, then {second:?}");
+            // Milliseconds; with time that grows by the square, minutes.
+            assert!(
+                start.elapsed() < std::time::Duration::from_secs(30),
+                "{name}: {unit:?}: {:?}",
+                start.elapsed()
+            );
             // a leading blank and the one a `Metaspace` prepends are the same to it
             let decoded = tokenizer.decode(&ids).unwrap();
             assert!(decoded == half || half[1..] == decoded && unit == " ", "{name}: {unit:?}");
