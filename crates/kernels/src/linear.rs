@@ -312,4 +312,4 @@ pub(crate) const MAX_PANEL: usize = 8;
 /// Cache lines of a block of a Q8 tile.
 const BLOCK_LINES: usize = Q8_TILE_BLOCK_BYTES / LINE;
 /// How far ahead the only panel asks for weights; running past the end of a matrix does no harm.
-const PREFETCH_BYTES: usize = 4096;
+const PREFETCH_BYTES: usize = 8192;

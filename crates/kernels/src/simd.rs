@@ -105,7 +105,8 @@ pub(crate) trait Simd: Copy + 'static {
     /// # Safety
     /// 16 bytes are writable at `to`, and each lane is in -128..=127.
     unsafe fn store_i8(self, a: Self::I32, to: *mut i8);
-    /// Asks for a cache line; any address is allowed.
+    /// Asks for a cache line, into the second cache: lines on their way to the first one are few, and loads wait for their
+    /// turn behind them. Any address is allowed.
     fn prefetch(self, from: *const u8);
 
     #[inline(always)]

@@ -224,6 +224,6 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn prefetch(self, from: *const u8) {
-        intrinsic!(_mm_prefetch::<_MM_HINT_T0>(from.cast()))
+        intrinsic!(_mm_prefetch::<_MM_HINT_T1>(from.cast()))
     }
 }
