@@ -60,9 +60,10 @@ fn compare(engine: &Engine, before: usize, when: &str) {
     let text = engine.metrics_text();
     let parts = text.lines().filter_map(|line| line.strip_prefix("antiphon_memory_bytes{part=\""));
     let parts: Vec<(&str, usize)> = parts
-        .map(|line| line.split_once("\"} ").unwrap())
-        .map(|(part, bytes)| (part, bytes.parse().unwrap()))
+        .filter_map(|line| line.split_once("\"} "))
+        .filter_map(|(part, bytes)| Some((part, bytes.parse().ok()?)))
         .collect();
+    assert_eq!(parts.len(), 6, "{parts:?}");
     let ledger: usize = parts.iter().map(|(_, bytes)| bytes).sum();
     let held = HELD.load(Ordering::Relaxed) - before;
     let ratio = ledger as f64 / held as f64;
