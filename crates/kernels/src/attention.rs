@@ -314,9 +314,9 @@ impl Heads {
             Query { q, out, visible: visible(row) }
         };
         let count = rows.len() * heads.len();
-        let far = rows.len() == 1;
         let mut first = 0;
         while first < count {
+            let far = first == 0;
             match count - first {
                 1 => s.call(Tile::<H, 1, 8> { history, far, head_dim, queries: [query(first)] }),
                 2 => s.call(Tile::<H, 2, 4> {
