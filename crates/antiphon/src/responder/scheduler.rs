@@ -38,7 +38,8 @@ pub(crate) struct Ended {
 impl Scheduler {
     /// `prompt_chunk` is how many tokens of a prompt a step reads at most.
     pub(crate) fn new(responder: Arc<Responder>, blocks: BlockPool, prompt_chunk: usize) -> Self {
-        Self { responder, blocks, pace: Pace::new(prompt_chunk), live: Vec::new() }
+        let pace = Pace::new(prompt_chunk, responder.decoder.config());
+        Self { responder, blocks, pace, live: Vec::new() }
     }
 
     /// Checks whether a request with its prompt can ever run here.
@@ -96,7 +97,8 @@ impl Scheduler {
         }
         let sequences = members.len();
         let writers = sequences - usize::from(reader.is_some());
-        let chunk = self.pace.chunk(writers);
+        let position = reader.map_or(0, |reader| self.live[reader].position());
+        let chunk = self.pace.chunk(writers, position);
         let mut rows: Vec<Row<'_>> = Vec::new();
         let mut spans: Vec<Range<usize>> = Vec::new();
         for &member in &members {
@@ -116,7 +118,7 @@ impl Scheduler {
         let mut ends: Vec<Option<Result<FinishReason>>> = self.live.iter().map(|_| None).collect();
         match stepped {
             Ok(logits) => {
-                self.pace.learn(writers, read, started.elapsed());
+                self.pace.learn(writers, read, position, started.elapsed());
                 let mut next_row = 0;
                 for (member, span) in members.into_iter().zip(spans) {
                     let sequence = &mut self.live[member];

@@ -117,6 +117,11 @@ impl Sequence {
         self.read < self.prompt_tokens
     }
 
+    /// Of the next token that is read.
+    pub(crate) fn position(&self) -> usize {
+        self.read
+    }
+
     pub(crate) fn has_written(&self) -> bool {
         self.chunks > 0
     }
