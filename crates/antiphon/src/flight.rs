@@ -230,7 +230,8 @@ impl Flight {
         }
         let next = log.views.iter().filter(|view| view.is_wanted()).map(|view| view.deadline).min();
         self.earliest.store(next.map_or(u64::MAX, to_ticks), Ordering::Release);
-        self.wake(log, None);
+        let sleepers = log.sleepers + log.patient_sleepers;
+        self.wake(log, sleepers, None);
         woken
     }
 
@@ -315,7 +316,8 @@ impl Flight {
         subscriber.ending = Some((subscriber.cursor, Err(Error::cancelled())));
         let waker = subscriber.waker.take();
         let given_up = self.give_up_if_unwanted(&mut log);
-        self.wake(log, waker);
+        let sleepers = log.sleepers + log.patient_sleepers;
+        self.wake(log, sleepers, waker);
         self.attention.raise_if(given_up);
     }
 
@@ -371,16 +373,12 @@ impl Flight {
         let has_ended = log.end.is_some();
         let hears = log.views.iter_mut().filter(|view| has_ended || !view.patient);
         let wakers: Vec<Waker> = hears.filter_map(|view| view.waker.take()).collect();
-        if has_ended || log.sleepers > 0 {
-            return self.wake(log, wakers);
-        }
-        drop(log);
-        wakers.into_iter().for_each(Waker::wake);
+        let sleepers = log.sleepers + if has_ended { log.patient_sleepers } else { 0 };
+        self.wake(log, sleepers, wakers);
     }
 
     /// Wakers are foreign code: they are called without the lock.
-    fn wake(&self, log: MutexGuard<'_, Log>, wakers: impl IntoIterator<Item = Waker>) {
-        let sleepers = log.sleepers + log.patient_sleepers;
+    fn wake(&self, log: MutexGuard<'_, Log>, sleepers: usize, wakers: impl IntoIterator<Item = Waker>) {
         drop(log);
         if sleepers > 0 {
             self.changed.notify_all();

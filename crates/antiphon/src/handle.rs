@@ -34,38 +34,30 @@ impl Handle {
         config.validate()?;
         let isa = Isa::detect();
         let threads = config.threads.unwrap_or_else(available_threads);
-        let Loaded {
-            analyst,
-            fingerprints,
-            schedulers,
-            models,
-            weight_bytes,
-            text_bytes,
-            cache_bytes,
-            queue_bytes,
-        } = Loaded::open(&config)?;
+        let loaded = Loaded::open(&config)?;
+        let schedulers = loaded.schedulers;
         let pool = Pool::new(threads, isa).map_err(|error| {
             let what = format!("starting {threads} threads failed: {error}");
             Error::with_source(ErrorKind::Io, what, error)
         })?;
         let observers = Arc::new(Observers::new(plugins.observers));
         let mut cache_config = config.cache.clone();
-        cache_config.max_bytes = cache_bytes as u64;
+        cache_config.max_bytes = loaded.cache_bytes as u64;
         let tier = shared_tier(&config, plugins.shared_tier)?
             .map(|tier| Arc::new(Tier::new(tier, &cache_config, config.breaker, Arc::clone(&observers))));
         let generators = generators(&config, plugins.generators, &observers)?;
         let shared = Arc::new(Shared {
-            queue: Queue::new(config.batcher.clone(), queue_bytes),
+            queue: Queue::new(config.batcher.clone(), loaded.queue_bytes),
             cache: Cache::new(&cache_config, tier, !generators.is_empty()),
-            analyst,
-            fingerprints,
+            analyst: loaded.analyst,
+            fingerprints: loaded.fingerprints,
             responders: schedulers.iter().map(|scheduler| Arc::clone(&scheduler.responder)).collect(),
             generators,
-            models,
+            models: loaded.models,
             threads,
             isa,
-            weight_bytes,
-            text_bytes,
+            weight_bytes: loaded.weight_bytes,
+            text_bytes: loaded.text_bytes,
             kv_bytes: schedulers.iter().map(|scheduler| scheduler.kv_bytes()).sum(),
             scratch_bytes: AtomicUsize::new(0),
             errors: AtomicU64::new(0),

@@ -13,8 +13,8 @@ const WEIGHT: f64 = 0.2;
 /// What is not known yet is found out in steps of growing chunks: few tokens cost little beside the weights that are read anyway,
 /// and say little about many.
 const GROWTH: usize = 2;
-/// How many products of 8-bit weights take as long as one of attention: 6 to 8 with AVX-512, measured on a decoder of 135 million
-/// parameters. It only says how the cost of a token grows along a prompt; what it is was measured before.
+/// How many products of 8-bit weights take as long as one of attention: an estimate. It only says how the cost of a token grows
+/// along a prompt; what the cost is, is measured.
 const ATTENTION: f64 = 7.0;
 
 /// What steps have taken so far, in seconds.

@@ -116,8 +116,8 @@ fn choose(mut candidates: Vec<Candidate>) -> Vec<Found> {
         .collect()
 }
 
-/// About what the compiled expressions hold, with the tables that matching fills: 0.7 MB by `tests/memory.rs`, more where
-/// many threads match.
+/// About what the compiled expressions hold, with the tables that matching fills: an estimate. `tests/memory.rs` holds the
+/// whole ledger against the allocator.
 pub(crate) const BYTES: usize = 1 << 20;
 
 /// Compiles an expression that is written in this module.
