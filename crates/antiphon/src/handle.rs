@@ -80,6 +80,8 @@ impl Handle {
         let thread = spawn("antiphon-compute", move || compute.run())?;
         let handle = Arc::new(Self { shared, desk, thread: Mutex::new(Some(thread)) });
         handle.serve_from_tier()?;
+        // Parsed files, mostly.
+        antiphon_kernels::memory::return_freed();
         Ok(handle)
     }
 

@@ -206,14 +206,14 @@ impl Decoder {
         &self.config
     }
 
-    /// Bytes of the packed weights.
+    /// Bytes of the packed weights and the table of positions.
     pub fn bytes(&self) -> usize {
         let layers: usize = self
             .layers
             .iter()
             .map(|l| l.qkv.bytes() + l.attention_out.bytes() + l.gate_up.bytes() + l.down.bytes())
             .sum();
-        layers + self.embedding.bytes() + self.output.as_ref().map_or(0, Matrix::bytes)
+        layers + self.embedding.bytes() + self.output.as_ref().map_or(0, Matrix::bytes) + self.rope.bytes()
     }
 }
 

@@ -42,7 +42,7 @@ mod kv;
 mod linear;
 mod math;
 mod matrix;
-mod memory;
+pub mod memory;
 pub mod ops;
 mod plane;
 mod pool;

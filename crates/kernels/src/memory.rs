@@ -1,10 +1,21 @@
-//! Zeroed memory on cache-line boundaries.
+//! Zeroed memory on cache-line boundaries, and what is freed.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
 /// Bytes of a cache line.
 pub(crate) const LINE: usize = 64;
+
+/// Gives memory that was freed, but that the C library keeps for later, back to the system; does nothing where it is not glibc.
+///
+/// Worth it after something that happens once and frees a lot in small pieces, such as reading model files.
+pub fn return_freed() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: may be called at any time, from any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
 
 /// An owned block of bytes, 64-byte aligned, zero at first. Pages nobody touches cost nothing.
 pub(crate) struct Aligned {

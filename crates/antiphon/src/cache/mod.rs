@@ -356,7 +356,8 @@ fn event_bytes(event: &Event) -> usize {
         Event::Chunk { content, logprobs, .. } => {
             let tokens = logprobs.iter().flatten();
             let count = tokens.map(|token| 1 + token.top.len()).sum::<usize>();
-            content.capacity() + count * (size_of::<crate::reply::TokenLogprob>() + STRING_BLOCK)
+            content.capacity().max(STRING_BLOCK)
+                + count * (size_of::<crate::reply::TokenLogprob>() + STRING_BLOCK)
         }
         Event::Done(reply) => reply_bytes(reply),
     };
