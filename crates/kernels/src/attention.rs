@@ -318,21 +318,10 @@ impl Heads {
         while first < count {
             let far = first == 0;
             match count - first {
-                1 => s.call(Tile::<H, 1, 8> { history, far, head_dim, queries: [query(first)] }),
-                2 => s.call(Tile::<H, 2, 4> {
-                    history,
-                    far,
-                    head_dim,
-                    queries: [query(first), query(first + 1)],
-                }),
-                3 => {
-                    let queries = [query(first), query(first + 1), query(first + 2)];
-                    s.call(Tile::<H, 3, 2> { history, far, head_dim, queries });
-                }
-                _ => {
-                    let queries = [query(first), query(first + 1), query(first + 2), query(first + 3)];
-                    s.call(Tile::<H, 4, 2> { history, far, head_dim, queries });
-                }
+                1 => attend_tile::<S, H, 1, 8, 4>(s, history, far, head_dim, |j| query(first + j)),
+                2 => attend_tile::<S, H, 2, 4, 2>(s, history, far, head_dim, |j| query(first + j)),
+                3 => attend_tile::<S, H, 3, 2, 1>(s, history, far, head_dim, |j| query(first + j)),
+                _ => attend_tile::<S, H, 4, 2, 1>(s, history, far, head_dim, |j| query(first + j)),
             }
             first += 4;
         }
@@ -341,6 +330,23 @@ impl Heads {
             // SAFETY: these heads of these rows belong to this piece and were just written by it.
             unsafe { quant::quantize(s, self.out, quantized, rows, blocks) };
         }
+    }
+}
+
+/// Q queries over one history, with scores of as many blocks together as there are registers for.
+#[inline(always)]
+fn attend_tile<S: Simd, H: History, const Q: usize, const WIDE: usize, const NARROW: usize>(
+    s: S,
+    history: H,
+    far: bool,
+    head_dim: usize,
+    query: impl Fn(usize) -> Query,
+) {
+    let queries = std::array::from_fn(query);
+    if S::WIDE {
+        s.call(Tile::<H, Q, WIDE> { history, far, head_dim, queries });
+    } else {
+        s.call(Tile::<H, Q, NARROW> { history, far, head_dim, queries });
     }
 }
 
@@ -454,10 +460,16 @@ fn absorb<S: Simd, B: HistoryBlock, const Q: usize>(
         // SAFETY: a row of weights has 16 places.
         unsafe { s.store(weight, weights.0[j].as_mut_ptr()) };
     }
+    // As many vectors of each query as there are registers for.
+    let together = if S::WIDE { 4 } else { 4 / Q };
     let mut chunk = 0;
-    while chunk + 4 <= chunks {
+    while together >= 4 && chunk + 4 <= chunks {
         weigh::<S, B, Q, 4>(s, block, &weights, counts, chunk, states);
         chunk += 4;
+    }
+    while together >= 2 && chunk + 2 <= chunks {
+        weigh::<S, B, Q, 2>(s, block, &weights, counts, chunk, states);
+        chunk += 2;
     }
     while chunk < chunks {
         weigh::<S, B, Q, 1>(s, block, &weights, counts, chunk, states);
