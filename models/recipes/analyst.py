@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from analyst_data import ALIASES, SENTIMENTS, TAGS, AnalystData
 from analyst_report import calibrated, record_reference
-from common import AdamW, Checkpoint, LengthBatches, Log, seed_everything, warm_up_then_cosine, write_json
+from common import AdamW, Checkpoint, LengthBatches, Log, half_precision, seed_everything, warm_up_then_cosine, write_json
 from distillation import Student, forward, imitation_loss, label_loss, likeness_loss, make_example, tag_at, teacher_side
 from encoder import Analyst, is_matrix
 from lessons import Lessons
@@ -136,7 +136,7 @@ class Run:
         model.train()
         while step < steps:
             task = rng.choices(list(shares), shares.values())[0]
-            with torch.autocast("cpu", torch.bfloat16):
+            with half_precision():
                 loss = loss_of(task, batch := queues[task].next())
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -42,6 +42,11 @@ def seed_everything(seed):
     torch.manual_seed(seed)
 
 
+def half_precision():
+    """Products in bfloat16 where the processor has them: elsewhere they would take ten times the time of float32."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def progress(step, steps, seconds, minutes):
     """How much of a run is done, from 0 to 1: by steps, or by time where `minutes` are given and are used up sooner."""
     return max(step / steps, seconds / (60 * minutes) if minutes else 0.0)

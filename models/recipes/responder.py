@@ -16,7 +16,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn import functional as F
 
-from common import Checkpoint, LengthBatches, Log, progress, seed_everything, warm_up_then_cosine, write_json
+from common import Checkpoint, LengthBatches, Log, half_precision, progress, seed_everything, warm_up_then_cosine, write_json
 from contrast import FIRST_PART, candidate_losses, contrast_loss, place_side_by_side
 from decoder import Responder, is_matrix
 from muon import MuonAndAdamW
@@ -123,9 +123,11 @@ def train(model, data, tokenizer, checkpoint, earlier, options):
     """Each step learns from a batch of conversations and from a contrast: whose answer is whose, of a few alike."""
     optimizer = MuonAndAdamW(model, LEARNING_RATE, WEIGHT_DECAY)
     start, trained = checkpoint.load(model, optimizer)
-    rng = random.Random(SEED + start)
     encode = lambda rng: [e for e in (encode_example(tokenizer, *example) for example in data.training(rng)) if e]
-    batches = LengthBatches(encode, lambda e: len(e[0]), TOKENS_PER_BATCH, rng)
+    batches = LengthBatches(encode, lambda e: len(e[0]), TOKENS_PER_BATCH, random.Random(SEED))
+    # A run that goes on draws what one that was never stopped would.
+    for _ in range(start * SHARES):
+        batches.next()
     log, since = Log(50), time.time() - trained
     # A share for each thread: the products of so small a model are not worth two.
     workers = ThreadPoolExecutor(options.threads)
@@ -134,6 +136,8 @@ def train(model, data, tokenizer, checkpoint, earlier, options):
     while (done := progress(step, options.steps, time.time() - since, options.minutes)) < 1:
         if done > LAST_PART and not earlier.path.exists():
             earlier.save(step, time.time() - since, model, optimizer)
+        rng = random.Random(f"{SEED} {step}")
+        torch.manual_seed(SEED + step)
         shares = [draw_share(data, tokenizer, batches, done, rng) for _ in range(SHARES)]
         learned = [work.result() for work in [workers.submit(learn, model, share, done) for share in shares]]
         for parameter, *gradients in zip(model.parameters(), *(gradients for _, gradients in learned)):
@@ -166,7 +170,7 @@ def draw_share(data, tokenizer, batches, done, rng):
 def learn(model, share, done):
     """The losses of a share, and the gradients of their sum."""
     read, ids, learned, placed, tokens = share
-    with torch.autocast("cpu", torch.bfloat16):
+    with half_precision():
         hidden = model.hidden(read[:, :-1])
         # Logits are computed only where something is learned: the assistant's tokens and the end of its turn.
         answer = F.cross_entropy(model.logits(hidden[learned[:, 1:]]), ids[:, 1:][learned[:, 1:]])
