@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::reply::Event;
-use crate::request::{Message, Request, check_ids};
+use crate::request::{Message, Request, check_ids, object};
 use crate::stream::{Bookmark, ReplyStream};
 
 /// Whose conversation it is, and how it begins.
@@ -55,6 +55,14 @@ struct Turn {
 }
 
 impl ConversationConfig {
+    /// Reads the configuration from a JSON object.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] names an unknown key or a value of the wrong type.
+    pub fn from_json(json: &str) -> Result<Self> {
+        object("conversation", json)
+    }
+
     /// Whose conversation it is.
     pub fn tenant(mut self, id: impl Into<String>) -> Self {
         self.tenant_id = Some(id.into());

@@ -117,7 +117,7 @@ impl Request {
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] names an unknown key or a value of the wrong type.
     pub fn from_json(json: &str) -> Result<Self> {
-        object(json)
+        object("request", json)
     }
 
     /// Earlier turns, oldest first.
@@ -178,7 +178,7 @@ impl Generate {
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] names an unknown key or a value of the wrong type.
     pub fn from_json(json: &str) -> Result<Self> {
-        object(json)
+        object("request", json)
     }
 
     pub(crate) fn validate(&self, limits: &Limits) -> Result<()> {
@@ -391,10 +391,10 @@ pub(crate) fn check_ids(tenant: &str, user: &Option<String>, conversation: &Opti
 }
 
 /// Reads an object: serde would take a list of values in the order of the fields, too.
-fn object<T: DeserializeOwned>(json: &str) -> Result<T> {
+pub(crate) fn object<T: DeserializeOwned>(what: &str, json: &str) -> Result<T> {
     serde_json::from_str(json)
         .and_then(|keys: Map<String, Value>| serde_json::from_value(keys.into()))
-        .map_err(|error| bad_json("request", &error))
+        .map_err(|error| bad_json(what, &error))
 }
 
 /// serde_json quotes offending strings; a request's strings are the user's and stay out of messages.
