@@ -21,6 +21,12 @@ fn the_examples_run_with_the_shared_and_the_static_library() {
 }
 
 #[test]
+fn handles_may_be_freed_in_any_order_and_streams_cancelled_at_any_time() {
+    let source = include_str!("../programs/lifetimes.c");
+    assert_eq!(run("lifetimes", source, Linking::Shared), "all held\n");
+}
+
+#[test]
 fn every_export_takes_null_everywhere() {
     let mut calls = String::new();
     let (mut fallible, mut count) = (0, 0);
