@@ -465,7 +465,8 @@ struct antiphon_plugins *antiphon_plugins_new(void);
 // Frees plugins that no engine took; NULL is fine.
 void antiphon_plugins_free(struct antiphon_plugins *plugins);
 
-// Sets the cache tier that engines share. The struct is copied; its `drop` is called in the end, even if this call fails.
+// Sets the cache tier that engines share. The struct is copied; its `drop` is called in the end, even if this call
+// fails for another reason than its size.
 int32_t antiphon_plugins_set_shared_tier(struct antiphon_plugins *plugins,
                                          const struct antiphon_shared_tier *tier,
                                          struct antiphon_error **error);

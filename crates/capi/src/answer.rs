@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use antiphon::{Analysis, FinishReason, Reply};
 
-use crate::guard::{free, lent, quietly};
+use crate::guard::{check_size, free, lent, quietly};
 use crate::text::{Text, antiphon_text, json};
 
 /// What a message means.
@@ -88,11 +88,11 @@ pub unsafe extern "C" fn antiphon_analysis_entity(
     out: *mut antiphon_entity,
 ) -> bool {
     let found = |analysis: &antiphon_analysis| -> Option<()> {
-        // SAFETY: NULL or an entity of the caller's.
-        let out = unsafe { out.as_mut() }?;
-        if (out.struct_size as usize) < size_of::<antiphon_entity>() {
-            return None;
-        }
+        // SAFETY: NULL or an entity of the caller's, which is used after its size.
+        let out = unsafe {
+            check_size("out", out).ok()?;
+            &mut *out
+        };
         let (entity, (kind, value)) = (analysis.analysis.entities.get(index)?, analysis.entities.get(index)?);
         (out.r#type, out.value) = (kind.lend(), value.lend());
         (out.start, out.end, out.confidence) = (entity.start, entity.end, entity.confidence);

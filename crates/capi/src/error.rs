@@ -119,11 +119,9 @@ pub extern "C" fn antiphon_error_kind_name(code: i32) -> *const c_char {
 
 impl antiphon_error {
     pub(crate) fn boxed(error: &Error) -> *mut Self {
-        // `Display` would add nothing: the message is the error's own words.
-        let value = serde_json::to_value(error).unwrap_or_default();
         Box::into_raw(Box::new(Self {
             error: error.clone(),
-            message: value["message"].as_str().unwrap_or_default().into(),
+            message: error.to_string().as_str().into(),
             hint: error.hint().into(),
             json: json(error).unwrap_or_default().as_str().into(),
         }))

@@ -85,8 +85,16 @@ pub(crate) fn null(name: &str) -> Error {
     Error::new(ErrorKind::InvalidArgument, format!("{name} is NULL, expected a pointer"))
 }
 
-/// A struct that may grow says how large the caller believes it to be.
-pub(crate) fn check_size(name: &str, given: u32, least: usize) -> Result<(), Error> {
+/// A struct that may grow begins with how large the caller believes it to be; nothing else of it is read before this.
+///
+/// # Safety
+/// NULL, or a struct that begins with so many bytes as its first `u32` says.
+pub(crate) unsafe fn check_size<T>(name: &str, at: *const T) -> Result<(), Error> {
+    if at.is_null() {
+        return Err(null(name));
+    }
+    // SAFETY: the caller's promise.
+    let (given, least) = (unsafe { at.cast::<u32>().read() }, size_of::<T>());
     if given as usize >= least {
         return Ok(());
     }

@@ -9,7 +9,7 @@ use antiphon::Generate;
 use antiphon::plugin::{Generator, Level, Observer, PluginError, Plugins, SharedTier};
 
 use crate::error::{ANTIPHON_CONTINUE, ANTIPHON_STOP, antiphon_error};
-use crate::guard::{boxed, check_size, free, guard, lent, lent_mut, null, quietly};
+use crate::guard::{boxed, check_size, free, guard, lent_mut, null, quietly};
 use crate::request::antiphon_request;
 use crate::text::{Text, antiphon_text, read_bytes, read_c};
 
@@ -128,7 +128,8 @@ pub unsafe extern "C" fn antiphon_plugins_free(plugins: *mut antiphon_plugins) {
     unsafe { free(plugins) };
 }
 
-/// Sets the cache tier that engines share. The struct is copied; its `drop` is called in the end, even if this call fails.
+/// Sets the cache tier that engines share. The struct is copied; its `drop` is called in the end, even if this call
+/// fails for another reason than its size.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn antiphon_plugins_set_shared_tier(
     plugins: *mut antiphon_plugins,
@@ -136,9 +137,11 @@ pub unsafe extern "C" fn antiphon_plugins_set_shared_tier(
     error: *mut *mut antiphon_error,
 ) -> i32 {
     guard(error, || {
-        // SAFETY: NULL or a struct of the caller's.
-        let tier = *unsafe { lent(tier, "tier") }?;
-        check_size("tier", tier.struct_size, size_of::<antiphon_shared_tier>())?;
+        // SAFETY: NULL or a struct of the caller's, which is read after its size.
+        let tier = unsafe {
+            check_size("tier", tier)?;
+            tier.read()
+        };
         let data = Data { pointer: tier.user_data, drop: tier.drop };
         let (Some(get), Some(put), Some(remove)) = (tier.get, tier.put, tier.remove) else {
             return Err(null("a function of tier"));
@@ -158,9 +161,11 @@ pub unsafe extern "C" fn antiphon_plugins_add_generator(
     error: *mut *mut antiphon_error,
 ) -> i32 {
     guard(error, || {
-        // SAFETY: NULL or a struct of the caller's.
-        let generator = *unsafe { lent(generator, "generator") }?;
-        check_size("generator", generator.struct_size, size_of::<antiphon_generator>())?;
+        // SAFETY: NULL or a struct of the caller's, which is read after its size.
+        let generator = unsafe {
+            check_size("generator", generator)?;
+            generator.read()
+        };
         let data = Data { pointer: generator.user_data, drop: generator.drop };
         // SAFETY: NULL, or a text that ends in NUL.
         let name = unsafe { read_c("generator.name", generator.name) }?.to_owned();
@@ -180,9 +185,11 @@ pub unsafe extern "C" fn antiphon_plugins_add_observer(
     error: *mut *mut antiphon_error,
 ) -> i32 {
     guard(error, || {
-        // SAFETY: NULL or a struct of the caller's.
-        let observer = *unsafe { lent(observer, "observer") }?;
-        check_size("observer", observer.struct_size, size_of::<antiphon_observer>())?;
+        // SAFETY: NULL or a struct of the caller's, which is read after its size.
+        let observer = unsafe {
+            check_size("observer", observer)?;
+            observer.read()
+        };
         let data = Data { pointer: observer.user_data, drop: observer.drop };
         // SAFETY: NULL, or plugins that nobody else uses.
         let plugins = unsafe { lent_mut(plugins, "plugins") }?;

@@ -65,11 +65,11 @@ pub unsafe extern "C" fn antiphon_stream_next(
     error: *mut *mut antiphon_error,
 ) -> i32 {
     guard(error, || {
-        // SAFETY: the header asks for a stream that nobody else uses, and an event.
-        let (stream, event) = unsafe { (lent_mut(stream, "stream")?, event.as_mut()) };
-        let event = event.ok_or_else(|| null("event"))?;
-        let size = event.struct_size;
-        check_size("event", size, size_of::<antiphon_event>())?;
+        // SAFETY: the header asks for a stream that nobody else uses, and an event, which is used after its size.
+        let (stream, event) = unsafe {
+            check_size("event", event)?;
+            (lent_mut(stream, "stream")?, &mut *event)
+        };
         let timeout = u64::try_from(timeout_ms).map_or(Duration::MAX, Duration::from_millis);
         stream.lending = Lending::Nothing;
         let status = match stream.next(timeout) {
@@ -80,7 +80,7 @@ pub unsafe extern "C" fn antiphon_stream_next(
                 ANTIPHON_OK
             }
         };
-        *event = antiphon_event { struct_size: size, ..stream.lending.describe() };
+        *event = antiphon_event { struct_size: event.struct_size, ..stream.lending.describe() };
         Ok(status)
     })
 }
