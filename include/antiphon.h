@@ -459,7 +459,7 @@ void antiphon_conversation_free(struct antiphon_conversation *conversation);
 // Writes bytes: ANTIPHON_CONTINUE, or ANTIPHON_STOP when no more are wanted.
 int32_t antiphon_sink_write(struct antiphon_sink *sink, const char *bytes, size_t len);
 
-// No plugins yet; NULL if there is no memory. Freed with antiphon_plugins_free, unless an engine takes them.
+// No plugins yet. Freed with antiphon_plugins_free, unless an engine takes them.
 struct antiphon_plugins *antiphon_plugins_new(void);
 
 // Frees plugins that no engine took; NULL is fine.

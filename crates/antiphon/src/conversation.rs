@@ -57,6 +57,13 @@ struct Turn {
 impl ConversationConfig {
     /// Reads the configuration from a JSON object.
     ///
+    /// ```
+    /// # use antiphon::ConversationConfig;
+    /// let config = ConversationConfig::from_json(r#"{"tenant_id": "acme"}"#)?;
+    /// assert_eq!(config, ConversationConfig::default().tenant("acme"));
+    /// # Ok::<(), antiphon::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] names an unknown key or a value of the wrong type.
     pub fn from_json(json: &str) -> Result<Self> {

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use antiphon::{Analysis, FinishReason, Reply};
 
-use crate::guard::{check_size, free, lent, quietly};
+use crate::guard::{free, lent, quietly, sized_mut};
 use crate::text::{Text, antiphon_text, json};
 
 /// What a message means.
@@ -89,10 +89,7 @@ pub unsafe extern "C" fn antiphon_analysis_entity(
 ) -> bool {
     let found = |analysis: &antiphon_analysis| -> Option<()> {
         // SAFETY: NULL or an entity of the caller's, which is used after its size.
-        let out = unsafe {
-            check_size("out", out).ok()?;
-            &mut *out
-        };
+        let out = unsafe { sized_mut(out, "out") }.ok()?;
         let (entity, (kind, value)) = (analysis.analysis.entities.get(index)?, analysis.entities.get(index)?);
         (out.r#type, out.value) = (kind.lend(), value.lend());
         (out.start, out.end, out.confidence) = (entity.start, entity.end, entity.confidence);

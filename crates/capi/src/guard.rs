@@ -85,11 +85,31 @@ pub(crate) fn null(name: &str) -> Error {
     Error::new(ErrorKind::InvalidArgument, format!("{name} is NULL, expected a pointer"))
 }
 
-/// A struct that may grow begins with how large the caller believes it to be; nothing else of it is read before this.
+/// A struct that may grow begins with how large the caller believes it to be; nothing else of it is read before that.
 ///
 /// # Safety
 /// NULL, or a struct that begins with so many bytes as its first `u32` says.
-pub(crate) unsafe fn check_size<T>(name: &str, at: *const T) -> Result<(), Error> {
+pub(crate) unsafe fn sized<'a, T>(at: *const T, name: &str) -> Result<&'a T, Error> {
+    // SAFETY: the caller's promise.
+    unsafe { check_size(at, name) }?;
+    // SAFETY: as above, and it is large enough.
+    unsafe { lent(at, name) }
+}
+
+/// The same, to be filled in.
+///
+/// # Safety
+/// As `sized`, and nobody else uses it.
+pub(crate) unsafe fn sized_mut<'a, T>(at: *mut T, name: &str) -> Result<&'a mut T, Error> {
+    // SAFETY: the caller's promise.
+    unsafe { check_size(at, name) }?;
+    // SAFETY: as above, and it is large enough.
+    unsafe { lent_mut(at, name) }
+}
+
+/// # Safety
+/// As `sized`.
+unsafe fn check_size<T>(at: *const T, name: &str) -> Result<(), Error> {
     if at.is_null() {
         return Err(null(name));
     }

@@ -9,7 +9,7 @@ use antiphon::Generate;
 use antiphon::plugin::{Generator, Level, Observer, PluginError, Plugins, SharedTier};
 
 use crate::error::{ANTIPHON_CONTINUE, ANTIPHON_STOP, antiphon_error};
-use crate::guard::{boxed, check_size, free, guard, lent_mut, null, quietly};
+use crate::guard::{boxed, free, guard, lent_mut, null, quietly, sized};
 use crate::request::antiphon_request;
 use crate::text::{Text, antiphon_text, read_bytes, read_c};
 
@@ -115,7 +115,7 @@ pub unsafe extern "C" fn antiphon_sink_write(
     })
 }
 
-/// No plugins yet; NULL if there is no memory. Freed with antiphon_plugins_free, unless an engine takes them.
+/// No plugins yet. Freed with antiphon_plugins_free, unless an engine takes them.
 #[unsafe(no_mangle)]
 pub extern "C" fn antiphon_plugins_new() -> *mut antiphon_plugins {
     quietly(std::ptr::null_mut(), || boxed(antiphon_plugins(Plugins::new())))
@@ -138,10 +138,7 @@ pub unsafe extern "C" fn antiphon_plugins_set_shared_tier(
 ) -> i32 {
     guard(error, || {
         // SAFETY: NULL or a struct of the caller's, which is read after its size.
-        let tier = unsafe {
-            check_size("tier", tier)?;
-            tier.read()
-        };
+        let tier = *unsafe { sized(tier, "tier") }?;
         let data = Data { pointer: tier.user_data, drop: tier.drop };
         let (Some(get), Some(put), Some(remove)) = (tier.get, tier.put, tier.remove) else {
             return Err(null("a function of tier"));
@@ -162,10 +159,7 @@ pub unsafe extern "C" fn antiphon_plugins_add_generator(
 ) -> i32 {
     guard(error, || {
         // SAFETY: NULL or a struct of the caller's, which is read after its size.
-        let generator = unsafe {
-            check_size("generator", generator)?;
-            generator.read()
-        };
+        let generator = *unsafe { sized(generator, "generator") }?;
         let data = Data { pointer: generator.user_data, drop: generator.drop };
         // SAFETY: NULL, or a text that ends in NUL.
         let name = unsafe { read_c("generator.name", generator.name) }?.to_owned();
@@ -186,10 +180,7 @@ pub unsafe extern "C" fn antiphon_plugins_add_observer(
 ) -> i32 {
     guard(error, || {
         // SAFETY: NULL or a struct of the caller's, which is read after its size.
-        let observer = unsafe {
-            check_size("observer", observer)?;
-            observer.read()
-        };
+        let observer = *unsafe { sized(observer, "observer") }?;
         let data = Data { pointer: observer.user_data, drop: observer.drop };
         // SAFETY: NULL, or plugins that nobody else uses.
         let plugins = unsafe { lent_mut(plugins, "plugins") }?;
@@ -301,7 +292,7 @@ impl Generator for CGenerator {
     ) -> Result<(), PluginError> {
         let asked = antiphon_request::of_generate(request);
         // Pieces may be cut inside of a character: the rest of it comes with the next one.
-        let (mut pending, mut broken) = (Vec::new(), false);
+        let (mut pending, mut broken, mut stopped) = (Vec::new(), false, false);
         let mut write = |bytes: &[u8]| {
             pending.extend_from_slice(bytes);
             let whole = match std::str::from_utf8(&pending) {
@@ -316,7 +307,11 @@ impl Generator for CGenerator {
             let text = std::mem::replace(&mut pending, rest);
             match std::str::from_utf8(&text) {
                 Ok("") => ControlFlow::Continue(()),
-                Ok(text) => write(text),
+                Ok(text) => {
+                    let flow = write(text);
+                    stopped = flow.is_break();
+                    flow
+                }
                 Err(_) => ControlFlow::Break(()),
             }
         };
@@ -324,7 +319,7 @@ impl Generator for CGenerator {
         let status = with_sink(&mut write, |sink| unsafe {
             (self.generate)(self.data.pointer, &raw const asked, sink)
         });
-        if broken || !pending.is_empty() {
+        if broken || !pending.is_empty() && !stopped {
             return Err(PluginError::new("generate wrote bytes that are not UTF-8"));
         }
         fine("generate", status)

@@ -7,8 +7,8 @@ use antiphon::{Error, ErrorKind, Generate, Message, Request, Role};
 use serde_json::{Map, Value};
 
 use crate::error::antiphon_error;
-use crate::guard::{boxed, free, guard, lent, lent_mut, place};
-use crate::text::{Text, antiphon_text, read};
+use crate::guard::{boxed, free, guard, lent, lent_mut, place, quietly};
+use crate::text::{Text, antiphon_text, json, read, read_c};
 
 /// A message with its options. One thread at a time; a call that takes it as `const` copies what it needs.
 pub struct antiphon_request {
@@ -49,9 +49,8 @@ pub unsafe extern "C" fn antiphon_request_set(
 ) -> i32 {
     guard(error, || {
         // SAFETY: the header asks for a request that nobody else uses, a text that ends in NUL, and `len` readable bytes.
-        let (request, key, value) = unsafe {
-            (lent_mut(request, "request")?, crate::text::read_c("key", key)?, read("value", value, len)?)
-        };
+        let (request, key, value) =
+            unsafe { (lent_mut(request, "request")?, read_c("key", key)?, read("value", value, len)?) };
         request.set(key, value)?;
         Ok(0)
     })
@@ -69,13 +68,8 @@ pub unsafe extern "C" fn antiphon_request_add_message(
 ) -> i32 {
     guard(error, || {
         // SAFETY: the header asks for a request that nobody else uses, a text that ends in NUL, and `len` readable bytes.
-        let (request, role, content) = unsafe {
-            (
-                lent_mut(request, "request")?,
-                crate::text::read_c("role", role)?,
-                read("content", content, len)?,
-            )
-        };
+        let (request, role, content) =
+            unsafe { (lent_mut(request, "request")?, read_c("role", role)?, read("content", content, len)?) };
         let roles = [Role::System, Role::User, Role::Assistant];
         let role = roles.into_iter().find(|known| known.name() == role).ok_or_else(|| {
             let what = "role is none of these, expected one: system, user, assistant";
@@ -90,13 +84,10 @@ pub unsafe extern "C" fn antiphon_request_add_message(
 /// The request as a JSON object: what a generator reads. Lent until the request is changed or freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn antiphon_request_json(request: *const antiphon_request) -> antiphon_text {
-    crate::guard::quietly(antiphon_text::EMPTY, || {
+    quietly(antiphon_text::EMPTY, || {
         // SAFETY: NULL or a request that lives.
         let Ok(request) = (unsafe { lent(request, "request") }) else { return antiphon_text::EMPTY };
-        request
-            .json
-            .get_or_init(|| crate::text::json(&request.request).unwrap_or_default().as_str().into())
-            .lend()
+        request.json.get_or_init(|| json(&request.request).unwrap_or_default().as_str().into()).lend()
     })
 }
 

@@ -14,7 +14,7 @@ use crate::answer::antiphon_reply;
 use crate::engine::antiphon_engine;
 use crate::error::{ANTIPHON_CONTINUE, ANTIPHON_DONE, ANTIPHON_OK, ANTIPHON_PENDING, antiphon_error};
 use crate::event::{Lending, antiphon_event};
-use crate::guard::{boxed, check_size, free, guard, lent, lent_mut, null, place, quietly};
+use crate::guard::{boxed, free, guard, lent, lent_mut, null, place, quietly, sized_mut};
 use crate::plugins::antiphon_drop_fn;
 use crate::request::antiphon_request;
 
@@ -66,10 +66,7 @@ pub unsafe extern "C" fn antiphon_stream_next(
 ) -> i32 {
     guard(error, || {
         // SAFETY: the header asks for a stream that nobody else uses, and an event, which is used after its size.
-        let (stream, event) = unsafe {
-            check_size("event", event)?;
-            (lent_mut(stream, "stream")?, &mut *event)
-        };
+        let (stream, event) = unsafe { (lent_mut(stream, "stream")?, sized_mut(event, "event")?) };
         let timeout = u64::try_from(timeout_ms).map_or(Duration::MAX, Duration::from_millis);
         stream.lending = Lending::Nothing;
         let status = match stream.next(timeout) {

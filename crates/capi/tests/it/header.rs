@@ -28,6 +28,15 @@ fn the_committed_header_is_the_one_that_the_sources_make() {
 }
 
 #[test]
+fn the_comment_at_the_top_names_every_error() {
+    let header = std::fs::read_to_string(header()).unwrap();
+    for kind in antiphon::ErrorKind::ALL {
+        let named = format!("{} {}", kind.code(), kind.name());
+        assert!(header.contains(&named), "{named}");
+    }
+}
+
+#[test]
 fn c_and_cpp_compilers_take_it_from_two_files_of_one_program() {
     let folder = tempfile::tempdir().unwrap();
     let one = "#include <antiphon.h>\n#include <antiphon.h>\nint other(void);\nint main(void) { return other(); }\n";

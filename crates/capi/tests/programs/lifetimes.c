@@ -21,8 +21,8 @@ static antiphon_request *request(const char *text, const char *tokens) {
   return antiphon_request_set(made, "cache", "bypass", 6, NULL) == ANTIPHON_OK ? made : NULL;
 }
 
-static atomic_int wakes, drops;
-static void wake(void *user_data) { (void)user_data, wakes++; }
+static atomic_int drops;
+static void wake(void *user_data) { (void)user_data; }
 static void dropped(void *user_data) { (void)user_data, drops++; }
 
 static int calls;
