@@ -22,6 +22,7 @@ use crate::responder::foreign::{End, Foreign};
 use crate::responder::prompt::turns;
 use crate::responder::scheduler::{Ended, Scheduler};
 use crate::responder::{Voice, degrade};
+use crate::review::{Reviewed, Reviews};
 use crate::shared::Shared;
 use crate::ticket::Answer;
 
@@ -42,20 +43,28 @@ pub(crate) struct Compute {
     arena: Arena,
     schedulers: Vec<Scheduler>,
     foreign: Foreign,
+    reviews: Reviews,
 }
 
 impl Compute {
-    pub(crate) fn new(shared: Arc<Shared>, pool: Pool, schedulers: Vec<Scheduler>, foreign: Foreign) -> Self {
-        Self { shared, pool, arena: Arena::new(), schedulers, foreign }
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        pool: Pool,
+        schedulers: Vec<Scheduler>,
+        foreign: Foreign,
+        reviews: Reviews,
+    ) -> Self {
+        Self { shared, pool, arena: Arena::new(), schedulers, foreign, reviews }
     }
 
     /// Runs until the engine closes.
     pub(crate) fn run(mut self) {
         loop {
             let running = self.running();
-            if running == self.foreign.len() {
+            if running == self.foreign.len() + self.reviews.len() {
                 let places = self.shared.max_concurrent().saturating_sub(running);
-                self.shared.queue.wait(places, self.foreign.next_deadline());
+                let deadlines = self.foreign.next_deadline().into_iter().chain(self.reviews.next_deadline());
+                self.shared.queue.wait(places, deadlines.min());
             }
             match self.shared.queue.closing() {
                 Some(Closing::Now) => break,
@@ -93,6 +102,8 @@ impl Compute {
         }
         let ended = self.foreign.read();
         self.settle_foreign(ended);
+        let ended = self.reviews.read();
+        self.settle_reviewed(ended);
         self.shared.queue.report(self.running(), None);
     }
 
@@ -126,6 +137,8 @@ impl Compute {
         }
         let ended = self.foreign.release(now, |job| self.shared.fingerprints(job.voice));
         self.settle_foreign(ended);
+        let ended = self.reviews.release(now);
+        self.settle_reviewed(ended);
     }
 
     /// Analyses and embeddings that wait share passes.
@@ -235,7 +248,8 @@ impl Compute {
     }
 
     /// Nobody can answer: an older answer serves, else the analysis answers in its own words, and the reply says which.
-    fn degrade(&self, mut job: Job, why: Error) {
+    fn degrade(&mut self, mut job: Job, why: Error) {
+        job.take_back();
         if let Some(stale) = job.key.as_ref().and_then(|key| self.shared.cache.find_stale(key)) {
             return job.serve_stale(&stale);
         }
@@ -246,7 +260,7 @@ impl Compute {
         };
         job.voice = Voice::Template;
         let response = degrade::answer(analysis);
-        job.flight.push(Event::Chunk { content: response.clone(), index: 0, logprobs: None });
+        job.tell(response.clone(), None);
         let outcome = Outcome {
             response,
             finish_reason: FinishReason::Stop,
@@ -255,7 +269,7 @@ impl Compute {
             degraded: Some(Degraded::Template),
         };
         let took = job.times.service();
-        job.finish(outcome, &self.shared.fingerprints(Voice::Template), &self.shared.cache);
+        self.conclude(job, outcome);
         self.shared.queue.report(self.running(), Some(took));
     }
 
@@ -265,7 +279,6 @@ impl Compute {
             let took = sequence.job.times.service();
             match result {
                 Ok(finish_reason) => {
-                    let fingerprints = self.shared.fingerprints(sequence.job.voice);
                     let model = match sequence.job.voice {
                         Voice::Responder(index) => self.name_of(index),
                         Voice::Generator(_) | Voice::Template => "",
@@ -273,7 +286,7 @@ impl Compute {
                     let outcome = sequence.outcome(finish_reason, model);
                     let (queue, first_token) = sequence.job.times.waits();
                     self.shared.metrics.note_answer(queue, first_token, outcome.usage);
-                    sequence.job.finish(outcome, &fingerprints, &self.shared.cache);
+                    self.conclude(sequence.job, outcome);
                 }
                 Err(error) => {
                     if !error.is_cancelled() {
@@ -293,12 +306,38 @@ impl Compute {
                 End::Reply(job, outcome) => {
                     let (queue, first_token) = job.times.waits();
                     self.shared.metrics.note_answer(queue, first_token, outcome.usage);
-                    let (took, fingerprints) = (job.times.service(), self.shared.fingerprints(job.voice));
-                    job.finish(outcome, &fingerprints, &self.shared.cache);
+                    let took = job.times.service();
+                    self.conclude(job, outcome);
                     self.shared.queue.report(self.running(), Some(took));
                 }
                 End::Silent(job, why) => self.degrade(job, why),
                 End::Error(job, error) => {
+                    if !error.is_cancelled() {
+                        self.shared.count_error();
+                    }
+                    job.fail(error);
+                }
+            }
+        }
+    }
+
+    /// Ends a request with its answer, which stages see first where there are some.
+    fn conclude(&mut self, job: Job, outcome: Outcome) {
+        let fingerprints = self.shared.fingerprints(job.voice);
+        if job.is_held() && outcome.is_whole() {
+            let ended = self.reviews.add(job, outcome, fingerprints);
+            self.settle_reviewed(ended.into_iter().collect());
+        } else {
+            job.finish(outcome, &fingerprints, &self.shared.cache);
+        }
+    }
+
+    /// Ends answers that stages have seen, or will not.
+    fn settle_reviewed(&mut self, ended: Vec<Reviewed>) {
+        for Reviewed { job, result, fingerprints } in ended {
+            match result {
+                Ok(outcome) => job.finish(outcome, &fingerprints, &self.shared.cache),
+                Err(error) => {
                     if !error.is_cancelled() {
                         self.shared.count_error();
                     }
@@ -315,6 +354,8 @@ impl Compute {
         }
         let ended = self.foreign.clear(error);
         self.settle_foreign(ended);
+        let ended = self.reviews.clear(error);
+        self.settle_reviewed(ended);
     }
 
     fn name_of(&self, responder: usize) -> &str {
@@ -322,7 +363,7 @@ impl Compute {
     }
 
     fn running(&self) -> usize {
-        self.schedulers.iter().map(Scheduler::len).sum::<usize>() + self.foreign.len()
+        self.schedulers.iter().map(Scheduler::len).sum::<usize>() + self.foreign.len() + self.reviews.len()
     }
 }
 

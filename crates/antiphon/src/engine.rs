@@ -12,7 +12,7 @@ use crate::compute::Quick;
 use crate::config::EngineConfig;
 use crate::conversation::{Conversation, ConversationConfig};
 use crate::error::{Error, ErrorKind, Result};
-use crate::flight::Flight;
+use crate::flight::{Flight, late};
 use crate::handle::Handle;
 use crate::job::{Ask, Job, Terms, replay};
 use crate::observe::{Diagnosis, Endpoint, Health, Meter};
@@ -22,7 +22,7 @@ use crate::registry::ModelInfo;
 use crate::reply::{Analysis, Event, Reply};
 use crate::request::{Generate, Request, check_text};
 use crate::responder::Voice;
-use crate::responder::desk::Backend;
+use crate::responder::backend::Backend;
 use crate::shared::Shared;
 use crate::stream::{ReplyFuture, ReplyStream};
 use crate::summary::{self, SummaryOptions};
@@ -174,12 +174,14 @@ impl Engine {
         self.metered(Endpoint::Process, || {
             self.check_process()?;
             let shared = &self.0.shared;
-            request.validate(&shared.limits())?;
+            let (submitted, limits) = (Instant::now(), shared.limits());
+            request.validate(&limits)?;
+            let request = shared.stages.before(request, &limits)?;
             let voice = shared.choose(&request.options)?;
             let analyst = shared.analyst()?;
             shared.charge(&request.tenant_id, request.user_id.as_deref())?;
             let key = shared.key(&request.options, |origin| Key::process(&request, origin), voice);
-            self.fly(self.terms(&request.options), voice, key, || {
+            self.fly(self.terms(&request.options, submitted), voice, key, || {
                 let message = analyst.prepare(request.message.clone())?;
                 Ok(Ask::Process(Box::new(request), message))
             })
@@ -223,7 +225,9 @@ impl Engine {
         self.metered(Endpoint::Generate, || {
             self.check_process()?;
             let shared = &self.0.shared;
-            request.validate(&shared.limits())?;
+            let (submitted, limits) = (Instant::now(), shared.limits());
+            request.validate(&limits)?;
+            let request = shared.stages.before_generate(request, &limits)?;
             let voice = shared.choose(&request.options)?;
             if voice == Voice::Template {
                 let what = "no responder is configured, expected one";
@@ -231,7 +235,8 @@ impl Engine {
             }
             shared.charge(&request.tenant_id, request.user_id.as_deref())?;
             let key = shared.key(&request.options, |origin| Key::generate(&request, origin), voice);
-            self.fly(self.terms(&request.options), voice, key, || Ok(Ask::Generate(Box::new(request))))
+            let terms = self.terms(&request.options, submitted);
+            self.fly(terms, voice, key, || Ok(Ask::Generate(Box::new(request))))
         })
     }
 
@@ -413,10 +418,11 @@ impl Engine {
         Ok(stream.metered(meter))
     }
 
-    /// What a request may take, with the engine's own limit.
-    pub(crate) fn terms(&self, options: &RequestOptions) -> Terms {
+    /// What a request may take that was submitted then, with the engine's own limit.
+    pub(crate) fn terms(&self, options: &RequestOptions, submitted: Instant) -> Terms {
         let longest = Duration::from_millis(self.0.shared.config.batcher.timeout_ms);
-        Terms { allowed: options.deadline(longest), priority: options.priority, cache: options.cache }
+        let RequestOptions { priority, cache, .. } = *options;
+        Terms { submitted, allowed: options.deadline(longest), priority, cache }
     }
 
     /// The stream of an answer that is kept, of an equal request under way, or else of the work that `ask` describes.
@@ -431,14 +437,16 @@ impl Engine {
         if shared.queue.closing().is_some() {
             return Err(Error::closed());
         }
-        let submitted = Instant::now();
-        let deadline = submitted + terms.allowed;
+        let deadline = terms.submitted + terms.allowed;
+        if deadline <= Instant::now() {
+            return Err(late(terms.allowed));
+        }
         let flight = Flight::new(deadline, shared.queue.attention());
         let stream = |flight, view| Ok(ReplyStream::new(self.0.clone(), flight, view));
         if let Some(key) = key.as_ref().filter(|_| terms.cache == CacheMode::Use) {
             match shared.cache.find(key, &flight, deadline) {
                 Found::Answer(events) => {
-                    return stream(Flight::recorded(replay(events.to_vec(), submitted)?), 0);
+                    return stream(Flight::recorded(replay(events.to_vec(), terms.submitted)?), 0);
                 }
                 Found::Flight(joined, view) => {
                     shared.queue.hasten(|job| Arc::ptr_eq(&job.flight, &joined), terms.priority, deadline);
@@ -447,18 +455,19 @@ impl Engine {
                 Found::Nothing => {}
             }
         }
+        let job = |ask, key| {
+            Job::new(ask, Arc::clone(&flight), voice, key, &terms).holding(shared.stages.holds_back())
+        };
         // From here on others may have joined: whatever goes wrong is told to them, too.
         let submitted = shared.queue.check_room().and_then(|()| ask()).and_then(|ask| {
             let (tenant, tokens, bytes) = (ask.tenant().into(), ask.estimated_tokens(), ask.bytes());
             let place = Place { tenant, priority: terms.priority, tokens, bytes, deadline };
             let elsewhere = shared.cache.tier.as_ref().filter(|_| terms.cache == CacheMode::Use);
             let (Some(tier), Some(sought)) = (elsewhere, key.clone()) else {
-                let job = || Job::new(ask, Arc::clone(&flight), voice, key, terms.allowed);
-                return shared.queue.submit(place, job);
+                return shared.queue.submit(place, || job(ask, key));
             };
             let message = ask.message().into();
-            let job = || Job::new(ask, Arc::clone(&flight), voice, key, terms.allowed);
-            let number = shared.queue.submit_held(place, submitted + BUDGET, job)?;
+            let number = shared.queue.submit_held(place, Instant::now() + BUDGET, || job(ask, key))?;
             if !tier.submit(Task::Find { number, key: sought, message }) {
                 shared.queue.let_in(number);
             }

@@ -16,10 +16,13 @@ use crate::compute::Compute;
 use crate::config::EngineConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::{Metrics, Observers};
+use crate::plugin::desk::Desk;
+use crate::plugin::stages::Stages;
 use crate::plugin::{Generator, Plugins, SharedTier};
 use crate::registry::Loaded;
-use crate::responder::desk::{Backend, Desk};
+use crate::responder::backend::Backend;
 use crate::responder::foreign::Foreign;
+use crate::review::Reviews;
 use crate::shared::Shared;
 
 /// Closes the engine when the last clone is gone.
@@ -46,6 +49,7 @@ impl Handle {
         let tier = shared_tier(&config, plugins.shared_tier)?
             .map(|tier| Arc::new(Tier::new(tier, &cache_config, config.breaker, Arc::clone(&observers))));
         let generators = generators(&config, plugins.generators, &observers)?;
+        let stages = Stages::new(plugins.stages, Arc::clone(&observers));
         let shared = Arc::new(Shared {
             queue: Queue::new(config.batcher.clone(), loaded.queue_bytes),
             cache: Cache::new(&cache_config, tier, !generators.is_empty()),
@@ -53,6 +57,7 @@ impl Handle {
             fingerprints: loaded.fingerprints,
             responders: schedulers.iter().map(|scheduler| Arc::clone(&scheduler.responder)).collect(),
             generators,
+            stages: stages.clone(),
             models: loaded.models,
             threads,
             isa,
@@ -68,15 +73,16 @@ impl Handle {
             stopped: (Mutex::new(false), Condvar::new()),
             config,
         });
-        // While only generators are at work the compute thread sleeps: it is told what they write, and who leaves.
+        // While only code of the host is at work the compute thread sleeps: it is told what that has done, and who leaves.
         let told = Arc::downgrade(&shared);
         let tell = move || told.upgrade().into_iter().for_each(|shared| shared.queue.tell());
-        if !shared.generators.is_empty() {
+        if !shared.generators.is_empty() || stages.holds_back() {
             shared.queue.attention().on_raise(tell.clone());
         }
         let desk = Desk::new(shared.max_concurrent(), tell);
         let foreign = Foreign::new(Arc::clone(&desk));
-        let compute = Compute::new(Arc::clone(&shared), pool, schedulers, foreign);
+        let reviews = Reviews::new(Arc::clone(&desk), stages);
+        let compute = Compute::new(Arc::clone(&shared), pool, schedulers, foreign, reviews);
         let thread = spawn("antiphon-compute", move || compute.run())?;
         let handle = Arc::new(Self { shared, desk, thread: Mutex::new(Some(thread)) });
         handle.serve_from_tier()?;

@@ -14,7 +14,7 @@ use crate::flight::{Flight, late};
 use crate::options::{CacheMode, Priority, RequestOptions};
 use crate::reply::{
     Analysis, CacheOutcome, Degraded, Event, FinishReason, Generation, Metadata, NlpProcessing, Reply, Repro,
-    Timings, Usage,
+    Timings, TokenLogprob, Usage,
 };
 use crate::request::{Generate, Message, Request};
 use crate::responder::Voice;
@@ -32,6 +32,10 @@ pub(crate) struct Job {
     pub(crate) seed: u64,
     pub(crate) analysis: Option<Analysis>,
     pub(crate) times: Times,
+    /// Chunks so far.
+    chunks: u64,
+    /// Chunks that a stage has to see before anybody else; none where they are told as they come.
+    held: Option<Vec<Event>>,
 }
 
 /// What is asked.
@@ -45,6 +49,7 @@ pub(crate) enum Ask {
 /// What a subscriber allows and asks for, besides the answer.
 #[derive(Clone, Copy)]
 pub(crate) struct Terms {
+    pub(crate) submitted: Instant,
     /// From submission to end.
     pub(crate) allowed: Duration,
     pub(crate) priority: Priority,
@@ -60,6 +65,7 @@ pub(crate) struct Times {
 }
 
 /// How a job ended.
+#[derive(Clone)]
 pub(crate) struct Outcome {
     pub(crate) response: String,
     pub(crate) finish_reason: FinishReason,
@@ -69,19 +75,19 @@ pub(crate) struct Outcome {
 }
 
 impl Job {
-    pub(crate) fn new(
-        ask: Ask,
-        flight: Arc<Flight>,
-        voice: Voice,
-        key: Option<Key>,
-        allowed: Duration,
-    ) -> Self {
-        let submitted = Instant::now();
+    pub(crate) fn new(ask: Ask, flight: Arc<Flight>, voice: Voice, key: Option<Key>, terms: &Terms) -> Self {
+        let Terms { submitted, allowed, .. } = *terms;
         let options = ask.options();
         // Sampled without a seed: draw one. `RandomState` is the standard library's source of random bits.
         let seed = options.seed.unwrap_or_else(|| RandomState::new().hash_one(submitted));
         let times = Times { submitted, admitted: None, analysed: None, first_token: None };
-        Self { ask, flight, voice, key, allowed, seed, analysis: None, times }
+        Self { ask, flight, voice, key, allowed, seed, analysis: None, times, chunks: 0, held: None }
+    }
+
+    /// The same, its chunks held back until they are let go.
+    pub(crate) fn holding(mut self, holds: bool) -> Self {
+        self.held = holds.then(Vec::new);
+        self
     }
 
     pub(crate) fn options(&self) -> &RequestOptions {
@@ -90,6 +96,39 @@ impl Job {
 
     pub(crate) fn tenant(&self) -> &str {
         self.ask.tenant()
+    }
+
+    /// Sends the next piece of the answer.
+    pub(crate) fn tell(&mut self, content: String, logprobs: Option<Vec<TokenLogprob>>) {
+        let chunk = Event::Chunk { content, index: self.chunks, logprobs };
+        self.chunks += 1;
+        match &mut self.held {
+            Some(held) => held.push(chunk),
+            None => self.flight.push(chunk),
+        }
+    }
+
+    /// Whether anybody may have seen a piece of the answer.
+    pub(crate) fn has_told(&self) -> bool {
+        self.chunks > 0 && self.held.is_none()
+    }
+
+    /// Whether its pieces are held back.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Forgets the pieces that nobody has seen.
+    pub(crate) fn take_back(&mut self) {
+        if let Some(held) = &mut self.held {
+            held.clear();
+            self.chunks = 0;
+        }
+    }
+
+    /// Tells what was held back.
+    pub(crate) fn let_go(&mut self) {
+        self.held.take().into_iter().flatten().for_each(|chunk| self.flight.push(chunk));
     }
 
     /// Ends the flight with an error.
@@ -124,8 +163,7 @@ impl Job {
 
     /// Ends the flight with a reply. A whole answer is kept before it is told: whoever has seen the end finds it again.
     pub(crate) fn finish(mut self, outcome: Outcome, fingerprints: &BTreeMap<String, String>, cache: &Cache) {
-        let whole = matches!(outcome.finish_reason, FinishReason::Stop | FinishReason::Length)
-            && outcome.degraded.is_none();
+        let whole = outcome.is_whole() && outcome.degraded.is_none();
         let done = Event::Done(self.reply(outcome, fingerprints));
         if let Some(key) = self.key.take().filter(|_| whole) {
             let mut events = self.flight.events();
@@ -135,8 +173,16 @@ impl Job {
         self.flight.land(done);
     }
 
-    /// The reply, were it to end like this.
-    pub(crate) fn reply(&self, outcome: Outcome, fingerprints: &BTreeMap<String, String>) -> Reply {
+    /// The reply, were it to end like this. What is held back is not in it.
+    pub(crate) fn reply(&self, mut outcome: Outcome, fingerprints: &BTreeMap<String, String>) -> Reply {
+        if self.is_held() {
+            outcome.response.clear();
+        }
+        self.whole_reply(outcome, fingerprints)
+    }
+
+    /// The same, for a stage: with what is held back.
+    pub(crate) fn whole_reply(&self, outcome: Outcome, fingerprints: &BTreeMap<String, String>) -> Reply {
         let options = self.options();
         let sampled = options.temperature > 0.0;
         let generation = Generation {
@@ -192,6 +238,11 @@ impl Outcome {
             model: String::new(),
             degraded: None,
         }
+    }
+
+    /// Whether nothing cut it short.
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(self.finish_reason, FinishReason::Stop | FinishReason::Length)
     }
 }
 

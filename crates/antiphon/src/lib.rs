@@ -49,6 +49,7 @@ mod registry;
 mod reply;
 mod request;
 mod responder;
+mod review;
 mod shared;
 mod stream;
 mod summary;

@@ -18,9 +18,10 @@ use crate::error::{Error, ErrorKind, Result, check_process};
 use crate::job::Job;
 use crate::observe::Metrics;
 use crate::options::{CacheMode, RequestOptions};
+use crate::plugin::stages::Stages;
 use crate::registry::ModelInfo;
 use crate::request::Limits;
-use crate::responder::desk::Backend;
+use crate::responder::backend::Backend;
 use crate::responder::{Responder, Voice};
 
 /// What callers and the compute thread share.
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) responders: Vec<Arc<Responder>>,
     /// Generators of the host.
     pub(crate) generators: Vec<Arc<Backend>>,
+    /// Stages of the host.
+    pub(crate) stages: Stages,
     pub(crate) config: EngineConfig,
     pub(crate) models: Vec<ModelInfo>,
     pub(crate) threads: usize,
@@ -158,7 +161,8 @@ impl Shared {
                 Voice::Responder(index) => Some(self.responders[index].context_tokens),
                 Voice::Generator(_) | Voice::Template => None,
             },
-            is_personal: !self.generators.is_empty(),
+            stages: self.stages.len(),
+            is_personal: !self.generators.is_empty() || self.stages.len() > 0,
         };
         wanted.then(|| key(&origin())).flatten()
     }

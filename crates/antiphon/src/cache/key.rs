@@ -70,6 +70,8 @@ pub(crate) struct Origin {
     pub(crate) models: BTreeMap<String, String>,
     /// Where prompts are cut and answers end.
     pub(crate) context_tokens: Option<usize>,
+    /// How many stages of the host look at requests and answers: an engine without them shares no answer with one that has some.
+    pub(crate) stages: usize,
     /// Whether code of the host takes part, which may answer each user and conversation in its own way.
     pub(crate) is_personal: bool,
 }
@@ -87,6 +89,7 @@ impl Fields {
         let context =
             origin.context_tokens.map_or(Vec::new(), |tokens| (tokens as u64).to_le_bytes().to_vec());
         fields.field("context_tokens", &context);
+        fields.field("stages", &(origin.stages as u64).to_le_bytes());
         fields
     }
 
@@ -179,7 +182,7 @@ mod tests {
 
     fn origin(analyst: &str, is_personal: bool) -> Origin {
         let models = BTreeMap::from([("analyst".into(), analyst.into())]);
-        Origin { models, context_tokens: Some(1024), is_personal }
+        Origin { models, context_tokens: Some(1024), stages: 0, is_personal }
     }
 
     fn key(request: &Request) -> Key {
@@ -219,6 +222,8 @@ mod tests {
         keys.push(Key::process(&base(), &origin("2", false)).unwrap());
         let shorter = Origin { context_tokens: Some(512), ..origin("1", false) };
         keys.push(Key::process(&base(), &shorter).unwrap());
+        let staged = Origin { stages: 1, ..origin("1", false) };
+        keys.push(Key::process(&base(), &staged).unwrap());
         for (index, key) in keys.iter().enumerate() {
             assert!(!keys[index + 1..].contains(key), "{index}");
         }

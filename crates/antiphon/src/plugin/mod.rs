@@ -34,6 +34,9 @@
 //! # Ok::<(), antiphon::Error>(())
 //! ```
 
+pub(crate) mod desk;
+pub(crate) mod stages;
+
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -41,13 +44,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::request::Generate;
+use crate::reply::Reply;
+use crate::request::{Generate, Request};
 
 /// What a host puts into an engine when it opens it with [`Engine::open_with`](crate::Engine::open_with).
 #[derive(Clone, Default)]
 pub struct Plugins {
     pub(crate) shared_tier: Option<Arc<dyn SharedTier>>,
     pub(crate) generators: Vec<Arc<dyn Generator>>,
+    pub(crate) stages: Vec<Arc<dyn Stage>>,
     pub(crate) observers: Vec<Arc<dyn Observer>>,
 }
 
@@ -66,6 +71,13 @@ impl Plugins {
     /// A model of the host's own, by its name for `options.model`; the first one answers where `responder` is null.
     pub fn add_generator(mut self, generator: Arc<dyn Generator>) -> Self {
         self.generators.push(generator);
+        self
+    }
+
+    /// Someone who looks at requests and answers. Requests meet stages in the order in which they were added, answers in
+    /// the opposite one.
+    pub fn add_stage(mut self, stage: Arc<dyn Stage>) -> Self {
+        self.stages.push(stage);
         self
     }
 
@@ -169,6 +181,76 @@ pub trait Generator: Send + Sync {
     ) -> Result<(), PluginError>;
 }
 
+/// Someone who looks at every request before it is answered, and at every answer before it is told: moderation, redaction,
+/// enrichment. Analyses, embeddings and extracts are no answers.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use antiphon::plugin::{PluginError, Plugins, Stage};
+/// use antiphon::{Engine, EngineConfig, Reply, Request};
+///
+/// struct Discreet;
+///
+/// impl Stage for Discreet {
+///     fn before(&self, request: &mut Request) -> Result<(), PluginError> {
+///         if request.message.contains("lawyer") {
+///             return Err(PluginError::new("a matter for people"));
+///         }
+///         Ok(())
+///     }
+///     fn after(&self, reply: &Reply) -> Result<Option<String>, PluginError> {
+///         Ok((reply.intent == "goodbye").then(|| "Thank you, and goodbye!".to_owned()))
+///     }
+/// }
+///
+/// let plugins = Plugins::new().add_stage(Arc::new(Discreet));
+/// let engine = Engine::open_with(EngineConfig::default(), plugins)?;
+/// assert_eq!(engine.process_blocking(Request::new("Bye, have a nice day!"))?.response, "Thank you, and goodbye!");
+/// assert!(engine.process_blocking(Request::new("My lawyer will write to you.")).is_err());
+/// # Ok::<(), antiphon::Error>(())
+/// ```
+///
+/// # The cache
+/// An answer is looked for by the request as the stages left it, and kept as they left it; one that is found is not looked at
+/// again. Answers are then not shared between users, nor between conversations. Engines that share a tier have equal stages.
+///
+/// # When it fails
+/// It is on the safe side: a failure or a panic of either function ends the request with
+/// [`PluginFailed`](crate::ErrorKind::PluginFailed), and nothing of the answer is told.
+pub trait Stage: Send + Sync {
+    /// Looks at a request, and may change it: its message, its turns, its context, its options. Of a request to
+    /// [`generate`](crate::Engine::generate) the message is the last turn or the prompt, and the history the turns before it.
+    ///
+    /// Called on the thread that asks, before the call returns; its time counts against the request's deadline.
+    ///
+    /// # Errors
+    /// Why the request is refused; the words go to observers.
+    fn before(&self, request: &mut Request) -> Result<(), PluginError> {
+        let _ = request;
+        Ok(())
+    }
+
+    /// Whether [`Stage::after`] is called. Answers are then held back: they come as one piece, or in their own pieces at once,
+    /// when all stages have seen them. A stage that looks at requests alone says false, and answers come as they are written.
+    fn holds_back(&self) -> bool {
+        true
+    }
+
+    /// Looks at an answer, and may put another text in its place. One that was cut short is not told at all.
+    ///
+    /// Called on threads of the engine, as many at once as `batcher.max_concurrent`. It may block, but must not ask the engine
+    /// for an answer, which would wait for this one's place: deadlines and cancels end the request without it. A call that
+    /// never returns costs its thread.
+    ///
+    /// # Errors
+    /// Why the answer must not be told; the words go to observers.
+    fn after(&self, reply: &Reply) -> Result<Option<String>, PluginError> {
+        let _ = reply;
+        Ok(None)
+    }
+}
+
 /// Someone who is told what happens in an engine. No text of a user is in what is told.
 ///
 /// # Threads
@@ -218,3 +300,6 @@ impl fmt::Display for PluginError {
 }
 
 impl std::error::Error for PluginError {}
+
+/// Code that writes more than this has lost its way.
+pub(crate) const MOST_BYTES: usize = 1 << 20;

@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 
 use antiphon_inference::stop::StopFilter;
 
-use super::desk::{Backend, Desk, Inbox, MOST_BYTES};
+use super::backend::{Backend, Writing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::flight::Departure;
 use crate::job::{Job, Outcome};
-use crate::reply::{Event, FinishReason, Usage};
+use crate::plugin::MOST_BYTES;
+use crate::plugin::desk::Desk;
+use crate::reply::{FinishReason, Usage};
 use crate::request::Generate;
 
 /// The answers that generators work on.
@@ -25,11 +27,9 @@ pub(crate) struct Foreign {
 /// An answer in the making.
 struct Speech {
     job: Job,
-    backend: Arc<Backend>,
-    inbox: Arc<Inbox>,
+    writing: Arc<Writing>,
     stops: StopFilter,
     response: String,
-    chunks: u64,
 }
 
 /// How an answer ended.
@@ -62,11 +62,11 @@ impl Foreign {
                 format!("the generator `{}` failed too often and is left alone for a while", backend.name);
             return Some(End::Silent(job, Error::new(ErrorKind::BackendUnavailable, what)));
         }
-        let (backend, inbox) = (Arc::clone(backend), Arc::<Inbox>::default());
-        if let Err(error) = self.desk.add(Arc::clone(&backend), request, Arc::clone(&inbox)) {
+        let writing = Writing::new(Arc::clone(backend), request);
+        if let Err(error) = self.desk.add(Arc::clone(&writing) as _) {
             return Some(End::Silent(job, error));
         }
-        self.live.push(Speech { job, backend, inbox, stops, response: String::new(), chunks: 0 });
+        self.live.push(Speech { job, writing, stops, response: String::new() });
         None
     }
 
@@ -88,11 +88,11 @@ impl Foreign {
                 Departure::None => None,
                 Departure::Cancelled => Some(Err(Fault::Error(Error::cancelled()))),
                 Departure::Stopped => Some(Ok(FinishReason::Cancelled)),
-                Departure::Late if speech.chunks > 0 => Some(Ok(FinishReason::Deadline)),
+                Departure::Late if speech.job.has_told() => Some(Ok(FinishReason::Deadline)),
                 Departure::Late => {
                     // One that was never called, as others hold all threads, has not failed.
-                    if speech.job.times.service() >= PATIENCE && speech.inbox.is_begun() {
-                        speech.backend.fail("it wrote nothing before a deadline");
+                    if speech.job.times.service() >= PATIENCE && speech.writing.is_begun() {
+                        speech.writing.backend.fail("it wrote nothing before a deadline");
                     }
                     Some(Err(Fault::Error(speech.job.late())))
                 }
@@ -117,13 +117,14 @@ impl Foreign {
                 self.live.push(speech);
                 continue;
             };
-            self.desk.forget(&speech.inbox);
+            speech.writing.give_up();
+            self.desk.forget(&speech.writing);
             ends.push(match how {
                 Ok(reason) => {
                     let outcome = speech.outcome(reason);
                     End::Reply(speech.job, outcome)
                 }
-                Err(Fault::Plugin(what)) if speech.chunks == 0 => End::Silent(speech.job, failed(what)),
+                Err(Fault::Plugin(what)) if !speech.job.has_told() => End::Silent(speech.job, failed(what)),
                 Err(Fault::Plugin(what)) => End::Error(speech.job, failed(what)),
                 Err(Fault::Error(error)) => End::Error(speech.job, error),
             });
@@ -145,12 +146,12 @@ fn failed(what: String) -> Error {
 
 impl Speech {
     fn read(&mut self) -> Option<Result<FinishReason, Fault>> {
-        let (text, ended) = self.inbox.take();
+        let (text, ended) = self.writing.take();
         if !text.is_empty() {
             let outcome = self.stops.push(&text);
             self.send(outcome.emit);
             if outcome.stopped || self.response.len() >= MOST_BYTES {
-                self.backend.succeed("it answers again");
+                self.writing.backend.succeed("it answers again");
                 return Some(Ok(if outcome.stopped { FinishReason::Stop } else { FinishReason::Length }));
             }
         }
@@ -158,13 +159,13 @@ impl Speech {
             Ok(()) => {
                 let rest = self.stops.finish();
                 self.send(rest);
-                self.backend.succeed("it answers again");
+                self.writing.backend.succeed("it answers again");
                 Some(Ok(FinishReason::Stop))
             }
             Err(error) => {
-                self.backend.fail(&error.to_string());
+                self.writing.backend.fail(&error.to_string());
                 // Its own words go to observers: they might quote the request.
-                Some(Err(Fault::Plugin(format!("the generator `{}` failed", self.backend.name))))
+                Some(Err(Fault::Plugin(format!("the generator `{}` failed", self.writing.backend.name))))
             }
         }
     }
@@ -173,8 +174,7 @@ impl Speech {
         if !content.is_empty() {
             self.job.times.first_token.get_or_insert_with(Instant::now);
             self.response.push_str(&content);
-            self.job.flight.push(Event::Chunk { content, index: self.chunks, logprobs: None });
-            self.chunks += 1;
+            self.job.tell(content, None);
         }
     }
 
@@ -183,7 +183,7 @@ impl Speech {
             response: self.response.clone(),
             finish_reason,
             usage: Usage::default(),
-            model: self.backend.name.clone(),
+            model: self.writing.backend.name.clone(),
             degraded: None,
         }
     }

@@ -1,7 +1,7 @@
 //! The answering side: a decoder, what it is told, and the batch of sequences that it writes.
 
+pub(crate) mod backend;
 pub(crate) mod degrade;
-pub(crate) mod desk;
 pub(crate) mod foreign;
 mod pace;
 pub(crate) mod prompt;

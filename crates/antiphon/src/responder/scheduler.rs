@@ -79,7 +79,7 @@ impl Scheduler {
             Departure::None => None,
             Departure::Cancelled => Some(Err(Error::cancelled())),
             Departure::Stopped => Some(Ok(FinishReason::Cancelled)),
-            Departure::Late if sequence.has_written() => Some(Ok(FinishReason::Deadline)),
+            Departure::Late if sequence.job.has_told() => Some(Ok(FinishReason::Deadline)),
             Departure::Late => Some(Err(sequence.job.late())),
         };
         let reasons: Vec<_> = self.live.iter().map(reason).collect();

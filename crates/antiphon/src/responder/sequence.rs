@@ -11,7 +11,7 @@ use antiphon_inference::tokenizer::Detokenizer;
 use super::Responder;
 use crate::error::Result;
 use crate::job::{Job, Outcome};
-use crate::reply::{Event, FinishReason, TokenLogprob, Usage};
+use crate::reply::{FinishReason, TokenLogprob, Usage};
 
 /// A request that the decoder works on.
 pub(crate) struct Sequence {
@@ -32,7 +32,6 @@ pub(crate) struct Sequence {
     stops: StopFilter,
     /// Everything that was sent.
     response: String,
-    chunks: u64,
     /// Log-probabilities of tokens whose text is still held back.
     logprobs: Vec<TokenLogprob>,
 }
@@ -78,7 +77,6 @@ impl Sequence {
             detokenizer: responder.tokenizer.detokenizer(),
             stops,
             response: String::new(),
-            chunks: 0,
             logprobs: Vec::new(),
         }
     }
@@ -120,10 +118,6 @@ impl Sequence {
     /// Of the next token that is read.
     pub(crate) fn position(&self) -> usize {
         self.read
-    }
-
-    pub(crate) fn has_written(&self) -> bool {
-        self.chunks > 0
     }
 
     /// What there is, if it ended now.
@@ -221,8 +215,7 @@ impl Sequence {
         }
         self.response.push_str(&content);
         let logprobs = self.job.options().logprobs.map(|_| std::mem::take(&mut self.logprobs));
-        self.job.flight.push(Event::Chunk { content, index: self.chunks, logprobs });
-        self.chunks += 1;
+        self.job.tell(content, logprobs);
     }
 }
 

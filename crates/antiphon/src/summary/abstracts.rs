@@ -1,6 +1,8 @@
 //! Summaries in the words of an instruct model: a long text is read in parts that fit its context, and what it says of the
 //! parts is summarized again.
 
+use std::time::Instant;
+
 use super::split::{Sentence, render};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
@@ -124,8 +126,9 @@ impl<'a> Plan<'a> {
     }
 
     async fn ask(&self, engine: &Engine, responder: usize, text: &str) -> Result<String> {
-        let request = self.request(text);
-        let terms = engine.terms(&request.options);
+        let (submitted, shared) = (Instant::now(), engine.shared());
+        let request = shared.stages.before_generate(self.request(text), &shared.limits())?;
+        let terms = engine.terms(&request.options, submitted);
         let stream =
             engine.fly(terms, Voice::Responder(responder), None, || Ok(Ask::Generate(Box::new(request))));
         let reply = ReplyFuture::new(stream).await?;

@@ -26,6 +26,7 @@ mod redis;
 mod reference;
 mod serving;
 mod sharing;
+mod stages;
 mod stream;
 mod summary;
 mod support;
