@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use antiphon_inference::format::is_model_name;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::json;
 
 /// The engine's configuration. Every key is optional; unknown keys are refused. JSON and TOML spell it alike.
 ///
@@ -170,10 +170,7 @@ impl EngineConfig {
     /// # Errors
     /// [`ErrorKind::InvalidConfig`] names the key.
     pub fn from_json(json: &str) -> Result<Self> {
-        // A map first: serde would take a list of values in the order of the fields, too.
-        serde_json::from_str(json)
-            .and_then(|keys: Map<String, Value>| serde_json::from_value(keys.into()))
-            .map_err(|error| Error::new(ErrorKind::InvalidConfig, format!("configuration: {error}")))
+        json::read(ErrorKind::InvalidConfig, "configuration", json)
     }
 
     /// Where relative paths of models begin.

@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::json;
 use crate::reply::Event;
-use crate::request::{Message, Request, check_ids, object};
+use crate::request::{Message, Request, check_ids};
 use crate::stream::{Bookmark, ReplyStream};
 
 /// Whose conversation it is, and how it begins.
@@ -67,7 +68,7 @@ impl ConversationConfig {
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] names an unknown key or a value of the wrong type.
     pub fn from_json(json: &str) -> Result<Self> {
-        object("conversation", json)
+        json::read(ErrorKind::InvalidArgument, "conversation", json)
     }
 
     /// Whose conversation it is.

@@ -292,7 +292,7 @@ impl Engine {
         Health::of(self)
     }
 
-    /// What the engine counted and what it holds, as the text that Prometheus reads.
+    /// What the engine counted and what it holds, as the text that Prometheus reads; nothing in a child process.
     ///
     /// ```
     /// # use antiphon::{Engine, EngineConfig};
@@ -303,6 +303,9 @@ impl Engine {
     /// # Ok::<(), antiphon::Error>(())
     /// ```
     pub fn metrics_text(&self) -> String {
+        if self.check_process().is_err() {
+            return String::new();
+        }
         self.0.shared.metrics.text(&self.0.shared)
     }
 

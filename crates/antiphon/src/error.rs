@@ -210,7 +210,7 @@ impl ErrorKind {
                 "correct the argument that the message names",
             ),
             Self::InvalidText => {
-                ("invalid_text", "VALIDATION", "LOW", false, "send a text that is not empty")
+                ("invalid_text", "VALIDATION", "LOW", false, "send a text in UTF-8 with something in it")
             }
             Self::InputTooLong => (
                 "input_too_long",

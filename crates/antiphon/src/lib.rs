@@ -41,6 +41,7 @@ mod interleavings;
 #[doc(hidden)]
 pub mod internals;
 mod job;
+mod json;
 mod memory;
 mod observe;
 mod options;

@@ -121,9 +121,17 @@ impl RequestOptions {
         for bias in self.logit_bias.values() {
             number("logit_bias", f64::from(*bias), -100.0..=100.0)?;
         }
-        number("stop", self.stop.len() as f64, 0.0..=MAX_STOPS as f64)?;
+        let stops = self.stop.len();
+        if stops > MAX_STOPS {
+            let expected = format!("at most {MAX_STOPS}");
+            return Err(out_of_range("stop", format_args!("{stops} texts"), &expected));
+        }
         for stop in &self.stop {
-            number("stop", stop.len() as f64, 1.0..=MAX_STOP_BYTES as f64)?;
+            if !(1..=MAX_STOP_BYTES).contains(&stop.len()) {
+                let bytes = stop.len();
+                let expected = format!("1 to {MAX_STOP_BYTES} bytes each");
+                return Err(out_of_range("stop", format_args!("a text of {bytes} bytes"), &expected));
+            }
         }
         if let Some(alternatives) = self.logprobs {
             number("logprobs", alternatives as f64, 0.0..=MAX_TOP as f64)?;

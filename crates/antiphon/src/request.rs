@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::json;
 use crate::options::{CacheMode, Overflow, Priority, RequestOptions, out_of_range};
 
 /// A message to understand and answer.
@@ -117,7 +117,7 @@ impl Request {
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] names an unknown key or a value of the wrong type.
     pub fn from_json(json: &str) -> Result<Self> {
-        object("request", json)
+        json::read(ErrorKind::InvalidArgument, "request", json)
     }
 
     /// Earlier turns, oldest first.
@@ -178,7 +178,7 @@ impl Generate {
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] names an unknown key or a value of the wrong type.
     pub fn from_json(json: &str) -> Result<Self> {
-        object("request", json)
+        json::read(ErrorKind::InvalidArgument, "request", json)
     }
 
     pub(crate) fn validate(&self, limits: &Limits) -> Result<()> {
@@ -390,25 +390,6 @@ pub(crate) fn check_ids(tenant: &str, user: &Option<String>, conversation: &Opti
     Ok(())
 }
 
-/// Reads an object: serde would take a list of values in the order of the fields, too.
-pub(crate) fn object<T: DeserializeOwned>(what: &str, json: &str) -> Result<T> {
-    serde_json::from_str(json)
-        .and_then(|keys: Map<String, Value>| serde_json::from_value(keys.into()))
-        .map_err(|error| bad_json(what, &error))
-}
-
-/// serde_json quotes offending strings; a request's strings are the user's and stay out of messages.
-fn bad_json(what: &str, error: &serde_json::Error) -> Error {
-    let text = error.to_string();
-    let quoted = |open: &str| -> Option<String> {
-        let (head, rest) = text.split_once(open)?;
-        let (_, tail) = rest.rsplit_once("\", expected")?;
-        Some(format!("{head}a string, expected{tail}"))
-    };
-    let text = quoted("string \"").unwrap_or(text);
-    Error::new(ErrorKind::InvalidArgument, format!("{what}: {text}"))
-}
-
 fn default_tenant() -> String {
     "default".into()
 }
@@ -471,7 +452,13 @@ mod tests {
     fn faults_38_stop_strings_are_bounded() {
         let stops = Request::new("x")
             .options(RequestOptions { stop: vec!["a".into(); 10_000], ..Default::default() });
-        assert!(stops.validate(&LIMITS).unwrap_err().to_string().contains("`stop` is 10000"));
+        assert!(
+            stops
+                .validate(&LIMITS)
+                .unwrap_err()
+                .to_string()
+                .contains("`stop` is 10000 texts, expected at most 16")
+        );
     }
 
     #[test]

@@ -132,7 +132,11 @@ impl Shared {
         let generator = || generators.clone().position(|known| known == name).map(Voice::Generator);
         responder.or_else(generator).ok_or_else(|| {
             let names: Vec<&str> = responders.chain(generators.clone()).collect();
-            let what = format!("`model` names no responder, expected one of: {}", names.join(", "));
+            let expected = match names.as_slice() {
+                [] => "null: none is configured".to_owned(),
+                names => format!("one of: {}", names.join(", ")),
+            };
+            let what = format!("`model` names no responder, expected {expected}");
             Error::new(ErrorKind::UnknownModel, what)
         })
     }

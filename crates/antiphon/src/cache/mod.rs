@@ -31,7 +31,7 @@ use crate::reply::{Entity, Event, Ranked, Reply};
 use crate::request::Request;
 use crate::sync::{Mutex, MutexGuard};
 
-/// The response cache of an engine, as its host sees it.
+/// The response cache of an engine, as its host sees it. In a child process it is empty, and stays so.
 ///
 /// ```
 /// # use antiphon::{Engine, EngineConfig};
@@ -46,17 +46,21 @@ pub struct ResponseCache<'a>(pub(crate) &'a Engine);
 impl ResponseCache<'_> {
     /// What it holds and how it has served.
     pub fn stats(&self) -> CacheStats {
-        self.cache().stats()
+        self.cache().map_or_else(CacheStats::default, Cache::stats)
     }
 
     /// Forgets the answers of a tenant, or all. A shared tier keeps its own until their time is over.
     pub fn clear(&self, tenant: Option<&str>) {
-        self.cache().clear(tenant);
+        if let Some(cache) = self.cache() {
+            cache.clear(tenant);
+        }
     }
 
     /// Sets the bound on bytes; 0 switches it off.
     pub fn resize(&self, max_bytes: u64) {
-        self.cache().resize(usize::try_from(max_bytes).unwrap_or(usize::MAX));
+        if let Some(cache) = self.cache() {
+            cache.resize(usize::try_from(max_bytes).unwrap_or(usize::MAX));
+        }
     }
 
     /// Answers a request ahead of its time, so that an equal one is a hit: at low priority, and not at all when the answer is
@@ -92,8 +96,9 @@ impl ResponseCache<'_> {
         Ok(())
     }
 
-    fn cache(&self) -> &Cache {
-        &self.0.shared().cache
+    /// None in a child process, where its lock may be held by a thread that is not there.
+    fn cache(&self) -> Option<&Cache> {
+        self.0.check_process().is_ok().then(|| &self.0.shared().cache)
     }
 }
 

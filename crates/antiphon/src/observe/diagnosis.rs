@@ -73,6 +73,10 @@ pub struct Configuration {
 
 impl Diagnosis {
     pub(crate) fn of(engine: &Engine) -> Self {
+        // Nothing else can be tried in a child process: it has none of the engine's threads, and they may hold its locks.
+        if let Err(forked) = engine.check_process() {
+            return Self::with(engine, vec![check("process", || Err(forked))]);
+        }
         let shared = engine.shared();
         let mut checks = vec![check("processor", || Ok(processor(engine)))];
         // Before the requests of this diagnosis.
@@ -108,7 +112,10 @@ impl Diagnosis {
             }));
         }
         checks.push(check("memory", || Ok(memory(engine))));
+        Self::with(engine, checks)
+    }
 
+    fn with(engine: &Engine, checks: Vec<Check>) -> Self {
         let issues = issues(engine);
         let failed = checks.iter().filter(|check| check.result != CheckResult::Success);
         let mut recommendations: Vec<String> =
