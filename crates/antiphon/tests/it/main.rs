@@ -8,6 +8,7 @@ mod axum;
 mod cancel;
 mod cards;
 mod config;
+mod conformance;
 mod control;
 mod conversation;
 mod deadline;
