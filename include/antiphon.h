@@ -23,6 +23,7 @@
  * Threads   A handle that a function takes as `const` may be used by any number of threads at once, another one by one
  *           at a time.
  * Text      UTF-8, always with its length. No error and no log holds the text of a user.
+ * Callbacks They return: no longjmp, exception or pthread_exit may leave one, which is undefined. antiphon_stream_next needs none.
  * Process   The library touches no signal, locale, or standard stream. After fork() a child opens an engine of its own:
  *           its parent's gives -108 (forked).
  *
@@ -175,6 +176,22 @@ typedef struct antiphon_generator {
   int32_t (*generate)(void *user_data, const struct antiphon_request *request, struct antiphon_sink *sink);
   antiphon_drop_fn drop;
 } antiphon_generator;
+
+// Someone who looks at every request before it is answered, and at every answer before it is told: moderation, redaction,
+// enrichment. Requests meet stages in the order in which they were added, answers in the opposite one. Either function may be
+// NULL. One that fails ends the request with "plugin_failed" (-208), and nothing of the answer is told.
+typedef struct antiphon_stage {
+  uint32_t struct_size;
+  void *user_data;
+  // Looks at a request and may set its keys, "message" among them: 0, or negative to refuse it. Of a request to
+  // antiphon_generate the message is the last turn. Called on the thread that asks, before its call returns.
+  int32_t (*before)(void *user_data, struct antiphon_request *request);
+  // Looks at an answer and writes another in its place, in UTF-8, or nothing: 0, or negative where it must not be told.
+  // A stage that has this function holds answers back until it has seen them whole. Called from threads of the engine, as
+  // many at once as run; it may block, but not ask for an answer.
+  int32_t (*after)(void *user_data, const struct antiphon_reply *reply, struct antiphon_sink *sink);
+  antiphon_drop_fn drop;
+} antiphon_stage;
 
 // Someone who is told what happens. Called on the thread on which it happens: it must not block, nor call the engine. Either
 // function may be NULL.
@@ -330,7 +347,8 @@ int32_t antiphon_request_new(const char *message, size_t len, struct antiphon_re
 
 // Sets one key of the request or of its options. Text as it stands for `tenant_id`, `user_id`, `conversation_id`, `priority`
 // ("low", "normal", "high"), `cache` ("use", "refresh", "bypass"), `overflow` ("error", "truncate_oldest") and `model`; JSON
-// for all others: `max_tokens`, `temperature`, `top_k`, `top_p`, `min_p`, `seed`, `stop`, `deadline_ms`, `context`, ...
+// for all others: `max_tokens`, `temperature`, `top_k`, `top_p`, `min_p`, `seed`, `stop`, `deadline_ms`, `context`,
+// `message` (for a stage that changes it), ...
 int32_t antiphon_request_set(struct antiphon_request *request,
                              const char *key,
                              const char *value,
@@ -409,9 +427,8 @@ int32_t antiphon_stream_next(struct antiphon_stream *stream,
                              struct antiphon_event *event,
                              struct antiphon_error **error);
 
-// Has `wake` called when the stream can be read, for event loops. It is called once for each time that
-// antiphon_stream_next returned ANTIPHON_PENDING, on a thread of the engine; and from here, if there is something already.
-// `drop` is called when the stream is freed or gets another waker; neither is called after that.
+// Has `wake` called when the stream can be read, for event loops: once from here, and then once for each time that
+// antiphon_stream_next returned ANTIPHON_PENDING, on a thread of the engine. `drop` is called when the stream is freed or gets another waker; neither is called after that.
 int32_t antiphon_stream_set_waker(struct antiphon_stream *stream,
                                   antiphon_wake_fn wake,
                                   void *user_data,
@@ -475,6 +492,11 @@ int32_t antiphon_plugins_set_shared_tier(struct antiphon_plugins *plugins,
 int32_t antiphon_plugins_add_generator(struct antiphon_plugins *plugins,
                                        const struct antiphon_generator *generator,
                                        struct antiphon_error **error);
+
+// Adds someone who looks at requests and answers; else as antiphon_plugins_set_shared_tier.
+int32_t antiphon_plugins_add_stage(struct antiphon_plugins *plugins,
+                                   const struct antiphon_stage *stage,
+                                   struct antiphon_error **error);
 
 // Adds someone who is told what happens; else as antiphon_plugins_set_shared_tier.
 int32_t antiphon_plugins_add_observer(struct antiphon_plugins *plugins,

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use antiphon::{Analysis, FinishReason, Reply};
 
 use crate::guard::{free, lent, quietly, sized_mut};
+use crate::handle::Handle;
 use crate::text::{Text, antiphon_text, json};
 
 /// What a message means.
@@ -34,7 +35,7 @@ pub struct antiphon_reply {
     reply: Reply,
     response: Text,
     finish_reason: Text,
-    analysis: OnceLock<Option<Box<antiphon_analysis>>>,
+    analysis: OnceLock<Option<Handle<antiphon_analysis>>>,
     json: OnceLock<Text>,
 }
 
@@ -139,8 +140,9 @@ pub unsafe extern "C" fn antiphon_reply_confidence(reply: *const antiphon_reply)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn antiphon_reply_analysis(reply: *const antiphon_reply) -> *const antiphon_analysis {
     let analysis = |reply: &antiphon_reply| {
-        let analysis = || reply.reply.analysis().map(|analysis| Box::new(antiphon_analysis::new(analysis)));
-        reply.analysis.get_or_init(analysis).as_deref().map_or(std::ptr::null(), std::ptr::from_ref)
+        let analysis =
+            || reply.reply.analysis().map(|analysis| Handle::new(antiphon_analysis::new(analysis)));
+        reply.analysis.get_or_init(analysis).as_ref().map_or(std::ptr::null(), |analysis| analysis.lend())
     };
     // SAFETY: NULL or a reply that lives.
     unsafe { get(reply, std::ptr::null(), analysis) }
@@ -198,7 +200,7 @@ fn as_json(kept: &OnceLock<Text>, value: &impl serde::Serialize) -> antiphon_tex
 
 /// # Safety
 /// The handle is NULL or one that lives.
-unsafe fn get<T, R: Copy>(handle: *const T, nothing: R, read: impl FnOnce(&T) -> R) -> R {
+unsafe fn get<T: 'static, R: Copy>(handle: *const T, nothing: R, read: impl FnOnce(&T) -> R) -> R {
     // SAFETY: the caller's promise.
     quietly(nothing, || unsafe { lent(handle, "handle") }.map_or(nothing, read))
 }

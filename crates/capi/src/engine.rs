@@ -7,7 +7,8 @@ use antiphon::{Engine, EngineConfig, Error, ErrorKind, SummaryOptions};
 
 use crate::answer::{antiphon_analysis, antiphon_reply};
 use crate::error::antiphon_error;
-use crate::guard::{boxed, free, guard, lent, null, place, quietly};
+use crate::guard::{boxed, free, guard, lent, null, place, quietly, taken};
+use crate::handle::Handle;
 use crate::plugins::antiphon_plugins;
 use crate::request::antiphon_request;
 use crate::text::{antiphon_string, antiphon_text, json, read};
@@ -15,6 +16,8 @@ use crate::text::{antiphon_string, antiphon_text, json, read};
 /// An engine with its models. Any number of threads may use it at once.
 pub struct antiphon_engine {
     pub(crate) engine: Engine,
+    /// The process that opened it.
+    pid: u32,
 }
 
 /// Opens an engine. The configuration is a JSON object; NULL and 0 are the defaults, with the models inside of the library.
@@ -27,14 +30,15 @@ pub unsafe extern "C" fn antiphon_engine_open(
     out: *mut *mut antiphon_engine,
     error: *mut *mut antiphon_error,
 ) -> i32 {
-    guard(error, || {
-        // SAFETY: the header says that they are taken, and asks for a place and for `len` readable bytes.
-        let (plugins, out, config) = unsafe {
-            (antiphon_plugins::take(plugins), place(out, "out")?, read("config_json", config_json, len)?)
-        };
+    // SAFETY: the header says that they are taken, whatever comes of the call.
+    let plugins = unsafe { taken(plugins, "plugins").map(|plugins| antiphon_plugins::take(plugins)) };
+    guard(error, move || {
+        // SAFETY: the header asks for a place and for `len` readable bytes.
+        let (out, config) = unsafe { (place(out, "out")?, read("config_json", config_json, len)?) };
         let config =
             if config.is_empty() { EngineConfig::default() } else { EngineConfig::from_json(config)? };
-        *out = boxed(antiphon_engine { engine: Engine::open_with(config, plugins)? });
+        let engine = Engine::open_with(config, plugins?)?;
+        *out = boxed(antiphon_engine { engine, pid: std::process::id() });
         Ok(0)
     })
 }
@@ -65,14 +69,7 @@ pub unsafe extern "C" fn antiphon_engine_close(
 /// Closes the engine and frees this handle; NULL is fine. Streams and conversations may be freed later.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn antiphon_engine_free(engine: *mut antiphon_engine) {
-    quietly((), || {
-        // SAFETY: NULL or an engine that lives.
-        if let Ok(engine) = unsafe { lent(engine, "engine") } {
-            // In a child process it was never ours to close.
-            _ = engine.engine.close();
-        }
-    });
-    // SAFETY: as above.
+    // SAFETY: NULL or an engine that lives.
     unsafe { free(engine) };
 }
 
@@ -126,8 +123,11 @@ pub unsafe extern "C" fn antiphon_analyze_batch(
             unsafe { read(&format!("text {index}"), text.ptr, text.len) }
         };
         let texts = texts.iter().enumerate().map(text).collect::<Result<Vec<_>, _>>()?;
-        for (place, analysis) in places.iter_mut().zip(engine.engine.analyze_batch_blocking(&texts)?) {
-            *place = boxed(antiphon_analysis::new(analysis));
+        let analyses = engine.engine.analyze_batch_blocking(&texts)?.into_iter().map(antiphon_analysis::new);
+        // All of them, before the first is the caller's.
+        let handles: Vec<_> = analyses.map(Handle::new).collect();
+        for (place, handle) in places.iter_mut().zip(handles) {
+            *place = handle.into_raw();
         }
         Ok(0)
     })
@@ -306,7 +306,7 @@ pub unsafe extern "C" fn antiphon_cache_clear(
     guard(error, || {
         // SAFETY: the header asks for an engine, and `len` readable bytes or NULL.
         let (engine, named) = unsafe { (lent(engine, "engine")?, read("tenant", tenant, len)?) };
-        engine.engine.cache().clear(Some(named).filter(|_| !tenant.is_null()));
+        engine.here()?.cache().clear(Some(named).filter(|_| !tenant.is_null()));
         Ok(0)
     })
 }
@@ -320,7 +320,7 @@ pub unsafe extern "C" fn antiphon_cache_resize(
 ) -> i32 {
     guard(error, || {
         // SAFETY: NULL or an engine that lives.
-        unsafe { lent(engine, "engine") }?.engine.cache().resize(max_bytes);
+        unsafe { lent(engine, "engine") }?.here()?.cache().resize(max_bytes);
         Ok(0)
     })
 }
@@ -339,6 +339,24 @@ pub unsafe extern "C" fn antiphon_cache_warm(
     })
 }
 
+impl antiphon_engine {
+    /// The engine, for what takes locks but asks for nothing: a child process may have inherited them locked.
+    fn here(&self) -> Result<&Engine, Error> {
+        if self.pid == std::process::id() {
+            return Ok(&self.engine);
+        }
+        let what = "the engine was opened in another process, expected one opened after fork";
+        Err(Error::new(ErrorKind::Forked, what))
+    }
+}
+
+impl Drop for antiphon_engine {
+    fn drop(&mut self) {
+        // In a child process it was never ours to close.
+        _ = self.engine.close();
+    }
+}
+
 /// # Safety
 /// `engine` is NULL or one that lives; `out` and `error` are NULL or places.
 unsafe fn describe(
@@ -350,7 +368,7 @@ unsafe fn describe(
     guard(error, || {
         // SAFETY: the caller's promise.
         let (out, engine) = unsafe { (place(out, "out")?, lent(engine, "engine")?) };
-        *out = boxed(antiphon_string::new(&text(&engine.engine)?));
+        *out = boxed(antiphon_string::new(&text(engine.here()?)?));
         Ok(0)
     })
 }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use antiphon::{Error, ErrorKind};
 
-use crate::guard::{free, lent, quietly};
+use crate::guard::{boxed, free, lent, quietly};
 use crate::text::{Text, antiphon_text, json};
 
 /// Why a call failed. Owned by the caller; it holds no text of a user.
@@ -119,12 +119,12 @@ pub extern "C" fn antiphon_error_kind_name(code: i32) -> *const c_char {
 
 impl antiphon_error {
     pub(crate) fn boxed(error: &Error) -> *mut Self {
-        Box::into_raw(Box::new(Self {
+        boxed(Self {
             error: error.clone(),
             message: error.to_string().as_str().into(),
             hint: error.hint().into(),
             json: json(error).unwrap_or_default().as_str().into(),
-        }))
+        })
     }
 }
 

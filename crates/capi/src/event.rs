@@ -3,6 +3,7 @@
 use antiphon::Event;
 
 use crate::answer::{antiphon_analysis, antiphon_reply};
+use crate::handle::Handle;
 use crate::text::{Text, antiphon_text};
 
 /// What the message means; before the first chunk.
@@ -32,9 +33,9 @@ pub struct antiphon_event {
 /// What an event that was handed out points to.
 pub(crate) enum Lending {
     Nothing,
-    Analysis(Box<antiphon_analysis>),
+    Analysis(Handle<antiphon_analysis>),
     Chunk(Text, u64),
-    Done(Box<antiphon_reply>),
+    Done(Handle<antiphon_reply>),
 }
 
 impl Lending {
@@ -50,12 +51,12 @@ impl Lending {
         match self {
             Self::Nothing => {}
             Self::Analysis(analysis) => {
-                (event.kind, event.analysis) = (ANTIPHON_EVENT_ANALYSIS, &raw const **analysis);
+                (event.kind, event.analysis) = (ANTIPHON_EVENT_ANALYSIS, analysis.lend());
             }
             Self::Chunk(text, index) => {
                 (event.kind, event.text, event.index) = (ANTIPHON_EVENT_CHUNK, text.lend(), *index);
             }
-            Self::Done(reply) => (event.kind, event.reply) = (ANTIPHON_EVENT_DONE, &raw const **reply),
+            Self::Done(reply) => (event.kind, event.reply) = (ANTIPHON_EVENT_DONE, reply.lend()),
         }
         event
     }
@@ -64,9 +65,9 @@ impl Lending {
 impl From<Event> for Lending {
     fn from(event: Event) -> Self {
         match event {
-            Event::Analysis(analysis) => Self::Analysis(Box::new(antiphon_analysis::new(analysis))),
+            Event::Analysis(analysis) => Self::Analysis(Handle::new(antiphon_analysis::new(analysis))),
             Event::Chunk { content, index, .. } => Self::Chunk(content.as_str().into(), index),
-            Event::Done(reply) => Self::Done(Box::new(antiphon_reply::new(reply))),
+            Event::Done(reply) => Self::Done(Handle::new(antiphon_reply::new(reply))),
             // The core has no others; one that is added comes with a kind of its own.
             _ => Self::Nothing,
         }

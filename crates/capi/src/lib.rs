@@ -12,12 +12,15 @@
 #![allow(unreachable_pub, reason = "exports are reached from C")]
 
 mod answer;
+mod callbacks;
 mod conversation;
 mod engine;
 mod error;
 mod event;
 mod guard;
+mod handle;
 mod plugins;
+mod probe;
 mod request;
 mod stream;
 mod text;

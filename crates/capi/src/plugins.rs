@@ -3,21 +3,21 @@
 use std::ffi::{c_char, c_void};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
 
-use antiphon::Generate;
-use antiphon::plugin::{Generator, Level, Observer, PluginError, Plugins, SharedTier};
+use antiphon::plugin::Plugins;
 
+use crate::answer::antiphon_reply;
+use crate::callbacks::{CGenerator, CObserver, CStage, CTier, Data, Writer};
 use crate::error::{ANTIPHON_CONTINUE, ANTIPHON_STOP, antiphon_error};
 use crate::guard::{boxed, free, guard, lent_mut, null, quietly, sized};
 use crate::request::antiphon_request;
-use crate::text::{Text, antiphon_text, read_bytes, read_c};
+use crate::text::{antiphon_text, read_bytes, read_c};
 
 /// What a host puts into an engine. antiphon_engine_open takes it.
 pub struct antiphon_plugins(Plugins);
 
 /// Where a plugin writes its bytes; lent during its call, for its thread alone.
-pub struct antiphon_sink(*mut Writer<'static>);
+pub struct antiphon_sink(pub(crate) *mut Writer<'static>);
 
 /// Called once, when the library lets go of `user_data`; on any thread. May be NULL.
 pub type antiphon_drop_fn = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
@@ -69,6 +69,30 @@ pub struct antiphon_generator {
         unsafe extern "C" fn(
             user_data: *mut c_void,
             request: *const antiphon_request,
+            sink: *mut antiphon_sink,
+        ) -> i32,
+    >,
+    pub drop: antiphon_drop_fn,
+}
+
+/// Someone who looks at every request before it is answered, and at every answer before it is told: moderation, redaction,
+/// enrichment. Requests meet stages in the order in which they were added, answers in the opposite one. Either function may be
+/// NULL. One that fails ends the request with "plugin_failed" (-208), and nothing of the answer is told.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct antiphon_stage {
+    pub struct_size: u32,
+    pub user_data: *mut c_void,
+    /// Looks at a request and may set its keys, "message" among them: 0, or negative to refuse it. Of a request to
+    /// antiphon_generate the message is the last turn. Called on the thread that asks, before its call returns.
+    pub before: Option<unsafe extern "C" fn(user_data: *mut c_void, request: *mut antiphon_request) -> i32>,
+    /// Looks at an answer and writes another in its place, in UTF-8, or nothing: 0, or negative where it must not be told.
+    /// A stage that has this function holds answers back until it has seen them whole. Called from threads of the engine, as
+    /// many at once as run; it may block, but not ask for an answer.
+    pub after: Option<
+        unsafe extern "C" fn(
+            user_data: *mut c_void,
+            reply: *const antiphon_reply,
             sink: *mut antiphon_sink,
         ) -> i32,
     >,
@@ -171,6 +195,25 @@ pub unsafe extern "C" fn antiphon_plugins_add_generator(
     })
 }
 
+/// Adds someone who looks at requests and answers; else as antiphon_plugins_set_shared_tier.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn antiphon_plugins_add_stage(
+    plugins: *mut antiphon_plugins,
+    stage: *const antiphon_stage,
+    error: *mut *mut antiphon_error,
+) -> i32 {
+    guard(error, || {
+        // SAFETY: NULL or a struct of the caller's, which is read after its size.
+        let stage = *unsafe { sized(stage, "stage") }?;
+        let data = Data { pointer: stage.user_data, drop: stage.drop };
+        // SAFETY: NULL, or plugins that nobody else uses.
+        let plugins = unsafe { lent_mut(plugins, "plugins") }?;
+        let (before, after) = (stage.before, stage.after);
+        plugins.change(|plugins| plugins.add_stage(Arc::new(CStage { data, before, after })));
+        Ok(0)
+    })
+}
+
 /// Adds someone who is told what happens; else as antiphon_plugins_set_shared_tier.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn antiphon_plugins_add_observer(
@@ -203,161 +246,4 @@ impl antiphon_plugins {
     fn change(&mut self, with: impl FnOnce(Plugins) -> Plugins) {
         self.0 = with(std::mem::take(&mut self.0));
     }
-}
-
-/// The host's own pointer, which it gets back in every call.
-struct Data {
-    pointer: *mut c_void,
-    drop: antiphon_drop_fn,
-}
-
-// SAFETY: the header says that plugins are called from any thread.
-unsafe impl Send for Data {}
-// SAFETY: and from several at once.
-unsafe impl Sync for Data {}
-
-impl Drop for Data {
-    fn drop(&mut self) {
-        if let Some(drop) = self.drop {
-            // SAFETY: the host's function, with its own pointer, once.
-            unsafe { drop(self.pointer) };
-        }
-    }
-}
-
-type Writer<'a> = dyn FnMut(&[u8]) -> ControlFlow<()> + 'a;
-
-/// Lends a sink for one call.
-fn with_sink<R>(write: &mut Writer<'_>, call: impl FnOnce(*mut antiphon_sink) -> R) -> R {
-    let write: *mut Writer<'_> = write;
-    // SAFETY: only the lifetime is another: the sink does not outlive this call.
-    let mut sink =
-        antiphon_sink(unsafe { std::mem::transmute::<*mut Writer<'_>, *mut Writer<'static>>(write) });
-    call(&raw mut sink)
-}
-
-struct CTier {
-    data: Data,
-    get: unsafe extern "C" fn(*mut c_void, *const c_char, usize, *mut antiphon_sink) -> i32,
-    put: unsafe extern "C" fn(*mut c_void, *const c_char, usize, *const c_char, usize, u64) -> i32,
-    remove: unsafe extern "C" fn(*mut c_void, *const c_char, usize) -> i32,
-}
-
-impl SharedTier for CTier {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, PluginError> {
-        let mut value = Vec::new();
-        let mut write = |bytes: &[u8]| {
-            value.extend_from_slice(bytes);
-            ControlFlow::Continue(())
-        };
-        // SAFETY: the host's function, with what the header says.
-        let status = with_sink(&mut write, |sink| unsafe {
-            (self.get)(self.data.pointer, key.as_ptr().cast(), key.len(), sink)
-        });
-        match status {
-            0 => Ok(Some(value)),
-            1 => Ok(None),
-            _ => Err(failed("get", status)),
-        }
-    }
-
-    fn put(&self, key: &[u8], value: &[u8], ttl: Duration) -> Result<(), PluginError> {
-        let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-        let (k, v) = (key.as_ptr().cast(), value.as_ptr().cast());
-        // SAFETY: the host's function, with what the header says.
-        fine("put", unsafe { (self.put)(self.data.pointer, k, key.len(), v, value.len(), ttl) })
-    }
-
-    fn remove(&self, key: &[u8]) -> Result<(), PluginError> {
-        // SAFETY: the host's function, with what the header says.
-        fine("remove", unsafe { (self.remove)(self.data.pointer, key.as_ptr().cast(), key.len()) })
-    }
-}
-
-struct CGenerator {
-    data: Data,
-    name: String,
-    generate: unsafe extern "C" fn(*mut c_void, *const antiphon_request, *mut antiphon_sink) -> i32,
-}
-
-impl Generator for CGenerator {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn generate(
-        &self,
-        request: &Generate,
-        write: &mut dyn FnMut(&str) -> ControlFlow<()>,
-    ) -> Result<(), PluginError> {
-        let asked = antiphon_request::of_generate(request);
-        // Pieces may be cut inside of a character: the rest of it comes with the next one.
-        let (mut pending, mut broken, mut stopped) = (Vec::new(), false, false);
-        let mut write = |bytes: &[u8]| {
-            pending.extend_from_slice(bytes);
-            let whole = match std::str::from_utf8(&pending) {
-                Ok(text) => text.len(),
-                Err(error) if error.error_len().is_none() => error.valid_up_to(),
-                Err(_) => {
-                    broken = true;
-                    return ControlFlow::Break(());
-                }
-            };
-            let rest = pending.split_off(whole);
-            let text = std::mem::replace(&mut pending, rest);
-            match std::str::from_utf8(&text) {
-                Ok("") => ControlFlow::Continue(()),
-                Ok(text) => {
-                    let flow = write(text);
-                    stopped = flow.is_break();
-                    flow
-                }
-                Err(_) => ControlFlow::Break(()),
-            }
-        };
-        // SAFETY: the host's function, with what the header says.
-        let status = with_sink(&mut write, |sink| unsafe {
-            (self.generate)(self.data.pointer, &raw const asked, sink)
-        });
-        if broken || !pending.is_empty() && !stopped {
-            return Err(PluginError::new("generate wrote bytes that are not UTF-8"));
-        }
-        fine("generate", status)
-    }
-}
-
-struct CObserver {
-    data: Data,
-    observer: antiphon_observer,
-}
-
-// SAFETY: functions, and the pointer that `Data` speaks of.
-unsafe impl Send for CObserver {}
-// SAFETY: as above.
-unsafe impl Sync for CObserver {}
-
-impl Observer for CObserver {
-    fn log(&self, level: Level, target: &str, message: &str) {
-        if let Some(log) = self.observer.log {
-            let (target, message) = (Text::from(target), Text::from(message));
-            // SAFETY: the host's function, with what the header says.
-            unsafe { log(self.data.pointer, level as i32, target.lend(), message.lend()) };
-        }
-    }
-
-    fn event(&self, name: &str, fields: &serde_json::Value) {
-        if let Some(event) = self.observer.event {
-            let (name, fields) = (Text::from(name), Text::from(fields.to_string().as_str()));
-            // SAFETY: the host's function, with what the header says.
-            unsafe { event(self.data.pointer, name.lend(), fields.lend()) };
-        }
-    }
-}
-
-fn fine(call: &str, status: i32) -> Result<(), PluginError> {
-    if status < 0 { Err(failed(call, status)) } else { Ok(()) }
-}
-
-fn failed(call: &str, status: i32) -> PluginError {
-    PluginError::new(format!("{call} returned {status}"))
 }

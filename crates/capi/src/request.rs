@@ -38,7 +38,8 @@ pub unsafe extern "C" fn antiphon_request_new(
 
 /// Sets one key of the request or of its options. Text as it stands for `tenant_id`, `user_id`, `conversation_id`, `priority`
 /// ("low", "normal", "high"), `cache` ("use", "refresh", "bypass"), `overflow` ("error", "truncate_oldest") and `model`; JSON
-/// for all others: `max_tokens`, `temperature`, `top_k`, `top_p`, `min_p`, `seed`, `stop`, `deadline_ms`, `context`, ...
+/// for all others: `max_tokens`, `temperature`, `top_k`, `top_p`, `min_p`, `seed`, `stop`, `deadline_ms`, `context`,
+/// `message` (for a stage that changes it), ...
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn antiphon_request_set(
     request: *mut antiphon_request,
@@ -103,6 +104,16 @@ impl antiphon_request {
         Self { request, prompt, options, json: OnceLock::new() }
     }
 
+    /// What a stage looks at.
+    pub(crate) fn of(request: Request) -> Self {
+        // Keys that are set later come beside those that are set.
+        let options = match serde_json::to_value(&request.options) {
+            Ok(Value::Object(options)) => options,
+            _ => Map::new(),
+        };
+        Self::new(request, None, options)
+    }
+
     /// What a generator is told: the turns, the last one being the message.
     pub(crate) fn of_generate(request: &Generate) -> Self {
         let mut turns = request.messages.clone();
@@ -142,9 +153,11 @@ impl antiphon_request {
         };
         // The core reads it: it knows what every key takes, and keeps users' text out of messages.
         if OF_THE_REQUEST.contains(&key) {
+            // The later one of equal keys counts.
             let keys = Map::from_iter([("message".to_owned(), "-".into()), (key.to_owned(), parsed)]);
             let read = Request::from_json(&Value::from(keys).to_string())?;
             match key {
+                "message" => self.request.message = read.message,
                 "tenant_id" => self.request.tenant_id = read.tenant_id,
                 "user_id" => self.request.user_id = read.user_id,
                 "conversation_id" => self.request.conversation_id = read.conversation_id,
@@ -171,7 +184,8 @@ impl antiphon_request {
 const VERBATIM: [&str; 7] =
     ["tenant_id", "user_id", "conversation_id", "priority", "cache", "overflow", "model"];
 /// Keys that are no options.
-const OF_THE_REQUEST: [&str; 5] = ["tenant_id", "user_id", "conversation_id", "context", "history"];
+const OF_THE_REQUEST: [&str; 6] =
+    ["message", "tenant_id", "user_id", "conversation_id", "context", "history"];
 
 #[cfg(test)]
 mod tests {
@@ -186,18 +200,19 @@ mod tests {
             ("max_tokens", "7"),
             ("stop", r#"["\n"]"#),
             ("context", r#"{"previous_intent": "greeting"}"#),
+            ("message", r#""Hello!""#),
         ] {
             request.set(key, value).unwrap();
         }
         let same = Request::from_json(
-            r#"{"message": "Hello", "tenant_id": "acme", "context": {"previous_intent": "greeting"},
+            r#"{"message": "Hello!", "tenant_id": "acme", "context": {"previous_intent": "greeting"},
                 "options": {"priority": "high", "max_tokens": 7, "stop": ["\n"]}}"#,
         );
         assert_eq!(request.to_process(), same.unwrap());
         for (key, value, expected) in [
-            ("colour", "1", "unknown field"),
+            ("colour", "1", "unknown key `colour`"),
             ("max_tokens", "many", "key `max_tokens`: not JSON"),
-            ("max_tokens", r#""canary""#, "expected usize"),
+            ("max_tokens", r#""canary""#, "expected a whole number"),
             ("priority", "canary", "expected one of"),
             ("prompt", "7", "expected a JSON string"),
         ] {

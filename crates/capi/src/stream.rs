@@ -23,8 +23,6 @@ pub struct antiphon_stream {
     stream: ReplyStream,
     /// What the last event points to.
     lending: Lending,
-    /// Read ahead, to see whether there is something.
-    ahead: Option<Option<Result<Event, Error>>>,
     waker: Option<Arc<HostWaker>>,
 }
 
@@ -82,9 +80,8 @@ pub unsafe extern "C" fn antiphon_stream_next(
     })
 }
 
-/// Has `wake` called when the stream can be read, for event loops. It is called once for each time that
-/// antiphon_stream_next returned ANTIPHON_PENDING, on a thread of the engine; and from here, if there is something already.
-/// `drop` is called when the stream is freed or gets another waker; neither is called after that.
+/// Has `wake` called when the stream can be read, for event loops: once from here, and then once for each time that
+/// antiphon_stream_next returned ANTIPHON_PENDING, on a thread of the engine. `drop` is called when the stream is freed or gets another waker; neither is called after that.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn antiphon_stream_set_waker(
     stream: *mut antiphon_stream,
@@ -100,10 +97,9 @@ pub unsafe extern "C" fn antiphon_stream_set_waker(
         stream.silence();
         let host = Host { wake, user_data, drop };
         let waker = Arc::new(HostWaker(Mutex::new(Some(host))));
-        stream.waker = Some(Arc::clone(&waker));
-        if stream.is_readable() {
-            waker.wake_by_ref();
-        }
+        // There may be something already. To look would be to read, and a cancel is to come before what was not read.
+        waker.wake_by_ref();
+        stream.waker = Some(waker);
         Ok(0)
     })
 }
@@ -141,13 +137,7 @@ pub unsafe extern "C" fn antiphon_canceller_free(canceller: *mut antiphon_cancel
 /// Frees a stream, and cancels what still runs; NULL is fine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn antiphon_stream_free(stream: *mut antiphon_stream) {
-    quietly((), || {
-        // SAFETY: NULL, or a stream that nobody else uses.
-        if let Ok(stream) = unsafe { lent_mut(stream, "stream") } {
-            stream.silence();
-        }
-    });
-    // SAFETY: as above.
+    // SAFETY: NULL, or a stream that nobody else uses.
     unsafe { free(stream) };
 }
 
@@ -188,33 +178,18 @@ pub unsafe extern "C" fn antiphon_stream_each(
 
 impl antiphon_stream {
     pub(crate) fn new(stream: ReplyStream) -> Self {
-        Self { stream, lending: Lending::Nothing, ahead: None, waker: None }
+        Self { stream, lending: Lending::Nothing, waker: None }
     }
 
     fn next(&mut self, timeout: Duration) -> Poll<Option<Result<Event, Error>>> {
-        if let Some(item) = self.ahead.take() {
+        let Some(waker) = self.waker.as_ref().map(|waker| Waker::from(Arc::clone(waker))) else {
+            return self.stream.next_blocking(timeout);
+        };
+        if !timeout.is_zero()
+            && let Poll::Ready(item) = self.stream.next_blocking(timeout)
+        {
             return Poll::Ready(item);
         }
-        if timeout.is_zero() && self.waker.is_some() {
-            self.poll()
-        } else {
-            self.stream.next_blocking(timeout)
-        }
-    }
-
-    /// Whether the next read finds something; if not, the waker is called when it does.
-    fn is_readable(&mut self) -> bool {
-        if self.ahead.is_none()
-            && let Poll::Ready(item) = self.poll()
-        {
-            self.ahead = Some(item);
-        }
-        self.ahead.is_some()
-    }
-
-    fn poll(&mut self) -> Poll<Option<Result<Event, Error>>> {
-        let waker =
-            self.waker.as_ref().map_or_else(|| Waker::noop().clone(), |waker| Waker::from(Arc::clone(waker)));
         Pin::new(&mut self.stream).poll_next(&mut Context::from_waker(&waker))
     }
 
@@ -223,6 +198,12 @@ impl antiphon_stream {
         if let Some(waker) = self.waker.take() {
             drop(waker.0.lock().unwrap_or_else(PoisonError::into_inner).take());
         }
+    }
+}
+
+impl Drop for antiphon_stream {
+    fn drop(&mut self) {
+        self.silence();
     }
 }
 
