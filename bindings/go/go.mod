@@ -1,0 +1,3 @@
+module antiphon.dev/antiphon
+
+go 1.24
