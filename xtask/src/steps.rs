@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 use std::{fs, io};
 
-use crate::command::{answers, cargo, run};
+use crate::command::{answers, cargo, run, stdout};
 use crate::{documents, layers};
 
 /// The checks, in the order they run. A new one is a line here.
@@ -24,6 +24,7 @@ const STEPS: &[(&str, Step)] = &[
     ("documents", |here| Ok(documents::check(here.root)?)),
     ("first-command", |here| Ok(documents::first_command(here.root)?)),
     ("example", |here| here.cargo("run --release --locked -p antiphon --example conversation")),
+    ("go", go),
     ("recipes", recipes),
     ("dependencies", dependencies),
 ];
@@ -123,15 +124,30 @@ fn tools() -> Result<(), Unmet> {
             "no C compiler `cc`, which a dependency needs: install gcc or clang".to_owned(),
         ));
     }
-    // The shared tier is tested against a real one.
-    let redis = || answers(&mut Command::new("redis-server"));
-    let install = "apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server";
-    if !redis() && (run(Command::new("sh").args(["-c", install])).is_err() || !redis()) {
-        let message = "`redis-server` is missing, and installing Debian's package of that name needs root";
-        return Err(Unmet::Failed(message.to_owned()));
+    let missing = || PACKAGES.iter().filter(|(program, _)| !answers(&mut Command::new(program)));
+    let packages: Vec<&str> = missing().map(|(_, package)| *package).collect();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let packages = packages.join(" ");
+    let install = format!("apt-get update -qq && apt-get install -y -qq --no-install-recommends {packages}");
+    if run(Command::new("sh").args(["-c", &install])).is_err() || missing().next().is_some() {
+        let message = format!("missing, and installing these packages of Debian needs root: {packages}");
+        return Err(Unmet::Failed(message));
     }
     Ok(())
 }
+
+/// Programs that tests start, and the packages of Debian they come in: a real store for the shared tier, and what watches and
+/// builds C programs.
+const PACKAGES: &[(&str, &str)] = &[
+    ("redis-server", "redis-server"),
+    ("valgrind", "valgrind"),
+    ("strace", "strace"),
+    ("cmake", "cmake"),
+    ("pkg-config", "pkg-config"),
+    ("abidiff", "abigail-tools"),
+];
 
 fn rust(here: &Here<'_>) -> Result<(), Unmet> {
     let long = if here.long { " -- --include-ignored" } else { "" };
@@ -150,6 +166,37 @@ fn documentation(here: &Here<'_>) -> Result<(), Unmet> {
     let line = "doc --release --workspace --exclude antiphon-capi --features antiphon/redis --no-deps --lib --locked";
     let mut doc = cargo(here.root, line);
     Ok(run(doc.env("RUSTDOCFLAGS", "-D warnings"))?)
+}
+
+/// The Go package, its examples and their tests, with and without the race detector, against this build of the C library.
+fn go(here: &Here<'_>) -> Result<(), Unmet> {
+    let go = |words: &str| {
+        let mut go = Command::new("go");
+        go.current_dir(here.root.join("bindings/go")).args(words.split_whitespace());
+        go
+    };
+    if !go("version").output().is_ok_and(|output| output.status.success()) {
+        return Err(Unmet::Skipped("go is not installed".to_owned()));
+    }
+    here.cargo("build --release --locked -p antiphon-capi")?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(here.root.join("target"), PathBuf::from);
+    let libraries = std::path::absolute(target.join("release")).map_err(|e| e.to_string())?;
+    let unformatted =
+        stdout(Command::new("gofmt").current_dir(here.root.join("bindings/go")).args(["-l", "."]))?;
+    if !unformatted.is_empty() {
+        return Err(Unmet::Failed(format!("not as gofmt writes it: {}", unformatted.replace('\n', " "))));
+    }
+    let mut runs = vec!["vet ./...", "test ./...", "test -race ./..."];
+    if here.long {
+        runs.push("test -timeout 60m . -long");
+    }
+    for words in runs {
+        let mut go = go(words);
+        go.env("CGO_CFLAGS", format!("-I{}", here.root.join("include").display()));
+        go.env("CGO_LDFLAGS", format!("-L{}", libraries.display())).env("LD_LIBRARY_PATH", &libraries);
+        run(&mut go)?;
+    }
+    Ok(())
 }
 
 /// The training recipes are Python: every file must compile, and their tests that need no training must pass.
