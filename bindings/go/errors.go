@@ -185,7 +185,7 @@ var facts = map[int]Error{
 	codeInvalidConfig: {
 		Kind: "invalid_config", Type: "VALIDATION", Severity: "HIGH", Hint: "correct the configuration key that the message names",
 	},
-	codeInvalidText: {Kind: "invalid_text", Type: "VALIDATION", Severity: "LOW", Hint: "send a text that is not empty"},
+	codeInvalidText: {Kind: "invalid_text", Type: "VALIDATION", Severity: "LOW", Hint: "send a text in UTF-8 with something in it"},
 	codeClosed:      {Kind: "closed", Type: "SYSTEM", Severity: "MEDIUM", Hint: "open a new engine"},
 	codeIO: {
 		Kind: "io", Type: "SYSTEM", Severity: "HIGH", Hint: "check permissions, disk and limits of the process", Retryable: true,

@@ -117,7 +117,7 @@ func ExampleError() {
 		fmt.Println(failure.Code, failure.Retryable, failure.Hint)
 	}
 	// Output:
-	// -102 false send a text that is not empty
+	// -102 false send a text in UTF-8 with something in it
 }
 
 // discreet keeps one topic from the model, and says goodbye in its own way.
