@@ -153,7 +153,7 @@ func TestTheDeadlineOfTheOptionsGivesWhatThereIs(t *testing.T) {
 	}
 }
 
-func TestAThousandCancelsLeaveNothing(t *testing.T) {
+func TestFaults72AThousandCancelsLeaveNothing(t *testing.T) {
 	engine := open(t)
 	before := threads(t)
 	cancelOnce := func(i int) {

@@ -149,7 +149,7 @@ func TestTwoEnginesKeepApart(t *testing.T) {
 	}
 }
 
-func TestWhatIsForgottenIsCollected(t *testing.T) {
+func TestFaults75WhatIsForgottenIsCollected(t *testing.T) {
 	leavesNothing(t, func() {
 		engine, err := antiphon.Open()
 		if err != nil {

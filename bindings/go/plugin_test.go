@@ -92,7 +92,7 @@ func TestAGeneratorAnswers(t *testing.T) {
 	}
 }
 
-func TestAGeneratorThatFailsPanicsOrExitsCostsItsRequestAlone(t *testing.T) {
+func TestFaults74AGeneratorThatFailsPanicsOrExitsCostsItsRequestAlone(t *testing.T) {
 	leavesNothing(t, func() {
 		for _, behave := range []func(context.Context, answer) error{broken, panicking, exiting} {
 			engine := open(t, antiphon.WithGenerator(generator{"clerk", behave}))
@@ -330,7 +330,7 @@ func attempt(run func()) any {
 	return <-ended
 }
 
-func TestCallbacksOnForeignThreadsLeaveNothing(t *testing.T) {
+func TestFaults79CallbacksOnForeignThreadsLeaveNothing(t *testing.T) {
 	calls := 2000
 	if *long {
 		calls = 1_000_000

@@ -14,7 +14,7 @@ import (
 )
 
 // Go pre-empts goroutines with SIGURG, profiles with SIGPROF, and hears of its children by SIGCHLD.
-func TestStormsOfSignalsDisturbNoAnswer(t *testing.T) {
+func TestFaults77StormsOfSignalsDisturbNoAnswer(t *testing.T) {
 	engine := open(t)
 	if err := pprof.StartCPUProfile(io.Discard); err != nil {
 		t.Skip(err)

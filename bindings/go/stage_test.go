@@ -114,7 +114,7 @@ func TestAStageThatFailsIsOnTheSafeSide(t *testing.T) {
 	}
 }
 
-func TestAPanicBeforeARequestGoesOnWhereItWasAsked(t *testing.T) {
+func TestFaults73APanicBeforeARequestGoesOnWhereItWasAsked(t *testing.T) {
 	for expected, behave := range map[any]func(){
 		"a stage's own trouble": func() { panic("a stage's own trouble") },
 		"exited":                runtime.Goexit,

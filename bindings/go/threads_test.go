@@ -11,7 +11,7 @@ import (
 	"antiphon.dev/antiphon"
 )
 
-func TestTenThousandGoroutinesWaitOnAFewThreads(t *testing.T) {
+func TestFaults78TenThousandGoroutinesWaitOnAFewThreads(t *testing.T) {
 	const goroutines = 10_000
 	engine := open(t, antiphon.WithConfig(`{"batcher": {"max_queue": 20000, "max_queue_tokens": 1000000000, "timeout_ms": 600000}}`))
 	before := threads(t)

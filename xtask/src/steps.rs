@@ -186,15 +186,15 @@ fn go(here: &Here<'_>) -> Result<(), Unmet> {
     if !unformatted.is_empty() {
         return Err(Unmet::Failed(format!("not as gofmt writes it: {}", unformatted.replace('\n', " "))));
     }
-    let mut runs = vec!["vet ./...", "test ./...", "test -race ./..."];
+    let mut runs = vec![("vet ./...", ""), ("test ./...", ""), ("test -race ./...", "")];
     if here.long {
-        runs.push("test -timeout 60m . -long");
+        runs.extend([("test ./...", "cgocheck2"), ("test -timeout 60m . -long", "")]);
     }
-    for words in runs {
+    for (words, experiment) in runs {
         let mut go = go(words);
         go.env("CGO_CFLAGS", format!("-I{}", here.root.join("include").display()));
         go.env("CGO_LDFLAGS", format!("-L{}", libraries.display())).env("LD_LIBRARY_PATH", &libraries);
-        run(&mut go)?;
+        run(go.env("GOEXPERIMENT", experiment))?;
     }
     Ok(())
 }
