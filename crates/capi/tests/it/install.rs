@@ -50,6 +50,7 @@ fn cargo_c_finds_the_committed_header_and_the_version_of_the_interface() {
     let version = version.lines().next().expect("a line");
     let (_, library) = manifest.split_once("[package.metadata.capi.library]").expect("what cargo-c reads");
     assert!(library.contains(&format!("version = \"{version}.0.0\"")), "{library}");
+    assert!(manifest.contains("\ncapi = []"), "the feature that cargo-c switches on");
     let found = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/antiphon.h"));
     assert_eq!(found.unwrap(), header);
 }
