@@ -19,6 +19,11 @@ fn ten_thousand_bugs_in_one_process_end_none_and_lose_nothing() {
 }
 
 #[test]
+fn faults_46_every_pointer_of_every_export_may_be_null_alone() {
+    assert_eq!(program("nulls").run(&[]), "all held\n");
+}
+
+#[test]
 fn faults_47_every_export_refuses_handles_that_were_freed_or_are_none_in_a_debug_build() {
     assert_eq!(program("strangers").run(&[]), "all held\n");
 }
@@ -27,6 +32,7 @@ fn faults_47_every_export_refuses_handles_that_were_freed_or_are_none_in_a_debug
 fn program(name: &str) -> Program {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("exports.inc"), calls()).unwrap();
+    std::fs::write(folder.path().join("nulls.inc"), nulls()).unwrap();
     let include = format!("-I{}", folder.path().display());
     Program::compile(name, Linking::Checked, &["-fsanitize=address", &include])
 }
@@ -43,24 +49,11 @@ fn calls() -> String {
     }
     let mut table = String::new();
     for (index, declaration) in declarations().iter().enumerate() {
-        let Declaration { returns, name, parameters } = declaration;
-        let mut values: Vec<String> = Vec::new();
-        for parameter in parameters {
-            values.push(value(parameter, values.last().map_or("", String::as_str)));
-        }
-        let call = declaration.call(&values);
-        let owned = returns.strip_prefix("struct ").and_then(|returned| returned.strip_suffix(" *"));
-        let statement = match (declaration.is_fallible(), owned) {
-            (true, _) => format!("code = {call};"),
-            (false, Some(handle)) => format!("{handle}_free({call});"),
-            (false, None) if returns == "struct antiphon_text" => format!("touch({call});"),
-            (false, None) => format!("(void){call};"),
-        };
-        let taken = parameters.iter().filter_map(Parameter::handle).find(|handle| takes(name, handle));
-        let taken = taken.map(|handle| format!(" h.{handle} = NULL;")).unwrap_or_default();
+        let Declaration { name, parameters, .. } = declaration;
         writeln!(
             written,
-            "static int32_t call_{index}(void) {{ int32_t code = 0; {statement}{taken} return code; }}"
+            "static int32_t call_{index}(void) {{ int32_t code = 0; {} return code; }}",
+            statement(declaration, &values(declaration))
         )
         .unwrap();
         // Where its handles are, in the order of its parameters; sinks are not looked at.
@@ -86,6 +79,49 @@ fn calls() -> String {
            \x20 struct { const char *name; void **place, **gone; } handles[4];\n} EXPORTS[] = {\n"
         + &table
         + "};\nenum { COUNT = sizeof EXPORTS / sizeof *EXPORTS };\n"
+}
+
+/// The call with these values, and what is done with what it gives and takes.
+fn statement(declaration: &Declaration, values: &[String]) -> String {
+    let Declaration { returns, name, parameters } = declaration;
+    let call = declaration.call(values);
+    let owned = returns.strip_prefix("struct ").and_then(|returned| returned.strip_suffix(" *"));
+    let statement = match (declaration.is_fallible(), owned) {
+        (true, _) => format!("code = {call};"),
+        (false, Some(handle)) => format!("{handle}_free({call});"),
+        (false, None) if returns == "struct antiphon_text" => format!("touch({call});"),
+        (false, None) => format!("(void){call};"),
+    };
+    let is_taken = |handle: &&str| takes(name, handle) && values.contains(&format!("h.{handle}"));
+    let taken = parameters.iter().filter_map(Parameter::handle).find(is_taken);
+    statement + &taken.map(|handle| format!(" h.{handle} = NULL;")).unwrap_or_default()
+}
+
+/// Good values for all parameters.
+fn values(declaration: &Declaration) -> Vec<String> {
+    let mut values: Vec<String> = Vec::new();
+    for parameter in &declaration.parameters {
+        values.push(value(parameter, values.last().map_or("", String::as_str)));
+    }
+    values
+}
+
+/// A function in C that makes every call with each pointer in turn being NULL, and has `check` look at what came of it.
+fn nulls() -> String {
+    let mut written = "static void each_null(void) {\n".to_owned();
+    for declaration in declarations() {
+        let pointers = declaration.parameters.iter().enumerate().filter(|(_, one)| one.is_pointer());
+        for (index, parameter) in pointers {
+            let mut values = values(&declaration);
+            "NULL".clone_into(&mut values[index]);
+            let (name, fallible) = (&parameter.name, declaration.is_fallible());
+            let statement = statement(&declaration, &values);
+            writeln!(written, "  {{ refresh(); int32_t code = 0; {statement}").unwrap();
+            writeln!(written, "    check(\"{}\", \"{name}\", {fallible}, code); }}", declaration.name)
+                .unwrap();
+        }
+    }
+    written + "}\n"
 }
 
 /// Whether a handle is not the caller's any more after this function.
