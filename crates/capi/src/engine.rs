@@ -3,6 +3,7 @@
 use std::ffi::c_char;
 use std::time::Duration;
 
+use antiphon::plugin::Plugins;
 use antiphon::{Engine, EngineConfig, Error, ErrorKind, SummaryOptions};
 
 use crate::answer::{antiphon_analysis, antiphon_reply};
@@ -31,13 +32,14 @@ pub unsafe extern "C" fn antiphon_engine_open(
     error: *mut *mut antiphon_error,
 ) -> i32 {
     // SAFETY: the header says that they are taken, whatever comes of the call.
-    let plugins = unsafe { taken(plugins, "plugins").map(|plugins| antiphon_plugins::take(plugins)) };
+    let plugins = unsafe { taken(plugins, "plugins") };
     guard(error, move || {
         // SAFETY: the header asks for a place and for `len` readable bytes.
         let (out, config) = unsafe { (place(out, "out")?, read("config_json", config_json, len)?) };
         let config =
             if config.is_empty() { EngineConfig::default() } else { EngineConfig::from_json(config)? };
-        let engine = Engine::open_with(config, plugins?)?;
+        let plugins = plugins?.map_or_else(Plugins::new, |plugins| plugins.into_plugins());
+        let engine = Engine::open_with(config, plugins)?;
         *out = boxed(antiphon_engine { engine, pid: std::process::id() });
         Ok(0)
     })

@@ -104,16 +104,16 @@ pub(crate) unsafe fn free<T: 'static>(handle: *mut T) {
     }
 }
 
-/// A handle that the call takes over, or NULL: the host's no longer, and the caller's to free as a box.
+/// The object behind a handle that the call takes over; none for NULL.
 ///
 /// # Safety
 /// NULL, or one that came from `boxed` and was not freed before.
-pub(crate) unsafe fn taken<T: 'static>(handle: *mut T, name: &str) -> Result<*mut T, Error> {
+pub(crate) unsafe fn taken<T: 'static>(handle: *mut T, name: &str) -> Result<Option<Box<T>>, Error> {
     if handle.is_null() {
-        return Ok(handle);
+        return Ok(None);
     }
     // SAFETY: the caller's promise.
-    unsafe { Handle::from_raw(handle, name) }.map(Handle::into_box).map(Box::into_raw)
+    unsafe { Handle::from_raw(handle, name) }.map(|owned| Some(owned.into_box()))
 }
 
 /// Gives an object to the host.

@@ -233,14 +233,8 @@ pub unsafe extern "C" fn antiphon_plugins_add_observer(
 }
 
 impl antiphon_plugins {
-    /// # Safety
-    /// NULL, or plugins that came from `antiphon_plugins_new` and that nobody uses any more.
-    pub(crate) unsafe fn take(plugins: *mut Self) -> Plugins {
-        if plugins.is_null() {
-            return Plugins::new();
-        }
-        // SAFETY: the caller's promise.
-        unsafe { Box::from_raw(plugins) }.0
+    pub(crate) fn into_plugins(self) -> Plugins {
+        self.0
     }
 
     fn change(&mut self, with: impl FnOnce(Plugins) -> Plugins) {
