@@ -2,8 +2,11 @@ package antiphon_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,44 +16,114 @@ import (
 
 const question = "I want to return my order and get my money back"
 
-// What a token costs from the engine to the loop, beside a loop in C: from the first chunk to the last, in turns. An answer from
-// the cache lies ready, so nobody waits; a new one is waited for, token by token, and most of that is the engine's own work.
-func BenchmarkToken(b *testing.B) {
-	engine := open(b)
+// What a token costs from the engine to the loop, beside a loop in C, which costs what it costs in Rust
+// (`cargo bench -p antiphon-capi --bench crossing`). An answer from the cache lies ready, so nobody waits: from the first chunk
+// to the last.
+func BenchmarkTokenReady(b *testing.B) {
+	engine, plain := both(b)
+	inGo, inC := make([]float64, b.N), make([]float64, b.N)
+	for i := -1; i < b.N; i++ {
+		goTokens, goTook := drain(b, engine)
+		cTokens, cTook, err := plain.Drain(question)
+		if err != nil {
+			b.Fatal(err)
+		}
+		// The first one fills the cache.
+		if i >= 0 {
+			inGo[i] = float64(goTook.Nanoseconds()) / float64(goTokens)
+			inC[i] = float64(cTook.Nanoseconds()) / float64(cTokens-1)
+		}
+	}
+	report(b, inGo, inC)
+}
+
+// A token that is waited for: from when a model writes it, once in a tenth of a millisecond, to when the loop has it. The model
+// keeps one core busy; then another thread keeps another one busy, too.
+func BenchmarkTokenWaited(b *testing.B) {
+	b.Run("one-core-busy", waited)
+	b.Run("two-cores-busy", func(b *testing.B) {
+		defer bare.Work()()
+		waited(b)
+	})
+}
+
+func waited(b *testing.B) {
+	engine, plain := both(b)
+	var inGo, inC []float64
+	for range b.N {
+		request := antiphon.Request{Message: question, Options: antiphon.Options{Model: "clock", Cache: antiphon.CacheBypass}}
+		for event, err := range engine.Stream(context.Background(), request) {
+			now := bare.Now()
+			if err != nil {
+				b.Fatal(err)
+			}
+			if event.Type == antiphon.EventChunk {
+				// A chunk may have several words: the last one is the newest.
+				written, err := strconv.ParseInt(event.Content[strings.LastIndexByte(event.Content, ' ')+1:], 10, 64)
+				if err != nil {
+					b.Fatal(err)
+				}
+				inGo = append(inGo, float64(now-written))
+			}
+		}
+		delays, err := plain.Delays(question)
+		if err != nil {
+			b.Fatal(err)
+		}
+		inC = append(inC, delays...)
+	}
+	report(b, inGo, inC)
+}
+
+// What Go itself takes to hear of something that a thread of C does, without any of ours: from when it writes into a pipe to when
+// a goroutine has read it.
+func BenchmarkPipe(b *testing.B) {
+	var took []float64
+	for range b.N {
+		times, err := bare.Times()
+		if err != nil {
+			b.Fatal(err)
+		}
+		var time [8]byte
+		for {
+			if _, err := times.Read(time[:]); err != nil {
+				break
+			}
+			took = append(took, float64(bare.Now()-int64(binary.NativeEndian.Uint64(time[:]))))
+		}
+		_ = times.Close()
+	}
+	slices.Sort(took)
+	b.ReportMetric(took[len(took)/2], "go-ns/wake")
+}
+
+// both are two ways to one engine.
+func both(b *testing.B) (*antiphon.Engine, *bare.Engine) {
 	plain, err := bare.Open()
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer plain.Close()
-	for name, cache := range map[string]antiphon.CacheMode{"ready": antiphon.CacheUse, "waited": antiphon.CacheBypass} {
-		b.Run(name, func(b *testing.B) {
-			inGo, inC := make([]float64, b.N), make([]float64, b.N)
-			// The first one fills the cache.
-			for i := -1; i < b.N; i++ {
-				goTokens, goTook := drain(b, engine, cache)
-				cTokens, cTook, err := plain.Drain(question, string(cache))
-				if err != nil {
-					b.Fatal(err)
-				}
-				if i >= 0 {
-					inGo[i] = float64(goTook.Nanoseconds()) / float64(goTokens)
-					inC[i] = float64(cTook.Nanoseconds()) / float64(cTokens-1)
-				}
-			}
-			slices.Sort(inGo)
-			slices.Sort(inC)
-			b.ReportMetric(inGo[b.N/2], "go-ns/token")
-			b.ReportMetric(inC[b.N/2], "c-ns/token")
-			b.ReportMetric(inGo[b.N/2]-inC[b.N/2], "over-ns/token")
-		})
+	engine, err := antiphon.Adopt(plain.Native())
+	if err != nil {
+		b.Fatal(err)
 	}
+	b.Cleanup(func() { _ = engine.Close() })
+	return engine, plain
+}
+
+// report tells medians.
+func report(b *testing.B, inGo, inC []float64) {
+	slices.Sort(inGo)
+	slices.Sort(inC)
+	b.ReportMetric(inGo[len(inGo)/2], "go-ns/token")
+	b.ReportMetric(inC[len(inC)/2], "c-ns/token")
+	b.ReportMetric(inGo[len(inGo)/2]-inC[len(inC)/2], "over-ns/token")
 }
 
 // drain reads an answer: how many chunks after the first, and how long they took.
-func drain(b *testing.B, engine *antiphon.Engine, cache antiphon.CacheMode) (chunks int64, took time.Duration) {
-	request := antiphon.Request{Message: question, Options: antiphon.Options{Cache: cache}}
+func drain(b *testing.B, engine *antiphon.Engine) (chunks int64, took time.Duration) {
 	var first, last time.Time
-	for event, err := range engine.Stream(context.Background(), request) {
+	for event, err := range engine.Stream(context.Background(), antiphon.Request{Message: question}) {
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -33,10 +33,16 @@ func Open(options ...Option) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	engine := &Engine{core: opened}
-	engine.net = runtime.AddCleanup(engine, func(left *core) { _ = left.close() }, opened)
-	return engine, nil
+	return newEngine(opened), nil
 }
+
+func newEngine(core *core) *Engine {
+	engine := &Engine{core: core}
+	engine.net = runtime.AddCleanup(engine, closeForgotten, core)
+	return engine
+}
+
+func closeForgotten(left *core) { _ = left.close() }
 
 // Close ends everything: running work and new calls end with ErrClosed. Calling it again does nothing. It must not be called
 // from within a plugin.

@@ -3,10 +3,20 @@ package antiphon
 import (
 	"context"
 	"runtime"
+	"unsafe"
 )
 
 // Handles is how much the library has lent and not got back.
 func Handles() int64 { return handles.Load() }
+
+// Adopt takes over an engine of the library's.
+func Adopt(native unsafe.Pointer) (*Engine, error) {
+	reader, err := newReader()
+	if err != nil {
+		return nil, err
+	}
+	return newEngine(newCore(native, reader, func() {})), nil
+}
 
 // KindName is what the library calls the number of an error.
 var KindName = kindName

@@ -50,18 +50,25 @@ func openCore(config string, plugins *plugins) (*core, error) {
 		reader.close()
 		return nil, err
 	}
+	c := newCore(engine, reader, stop)
+	if len(plugins.stages) > 0 {
+		c.long, c.opening = nil, nil
+	}
+	return c, nil
+}
+
+func newCore(native unsafe.Pointer, reader *reader, stop context.CancelFunc) *core {
 	handles.Add(1)
 	c := &core{
-		native: (*C.antiphon_engine)(engine),
-		reader: reader,
-		stop:   stop,
-		short:  make(chan struct{}, shortCalls),
-	}
-	if len(plugins.stages) == 0 {
-		c.long, c.opening = make(chan struct{}, longCalls), make(chan struct{}, openCalls)
+		native:  (*C.antiphon_engine)(native),
+		reader:  reader,
+		stop:    stop,
+		short:   make(chan struct{}, shortCalls),
+		long:    make(chan struct{}, longCalls),
+		opening: make(chan struct{}, openCalls),
 	}
 	c.users.Store(1)
-	return c, nil
+	return c
 }
 
 // enter keeps the engine from being freed until leave; it fails when the engine is closed.

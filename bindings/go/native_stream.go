@@ -28,7 +28,7 @@ type lease struct {
 
 // newLease takes a stream over, and a place in core that was entered for it; where it fails, only the stream.
 func newLease(ctx context.Context, core *core, native *nativeStream) (*lease, error) {
-	l := &lease{core: core, native: native, waiter: core.reader.wait()}
+	l := &lease{core: core, native: native, waiter: core.reader.enter()}
 	if err := done(C.antiphon_go_queue_watch(core.reader.queue, native, C.uint64_t(l.waiter.id))); err != nil {
 		l.release()
 		return nil, err
@@ -47,6 +47,11 @@ func newLease(ctx context.Context, core *core, native *nativeStream) (*lease, er
 // look is a look at the stream, without waiting.
 func (l *lease) look() step {
 	return step{C.antiphon_go_stream_next(l.native)}
+}
+
+// wait waits until a look finds something; a cancel or the end of the context is something.
+func (l *lease) wait() {
+	l.core.reader.wait(l.waiter)
 }
 
 func (l *lease) cancel() {

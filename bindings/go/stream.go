@@ -114,10 +114,7 @@ func (s *stream) next() (step, error) {
 		step := s.look()
 		switch err := step.err(); {
 		case step.pending():
-			select {
-			case <-s.waiter.ready:
-			case <-s.ctx.Done():
-			}
+			s.wait()
 		case err != nil && (s.ctx.Err() != nil || s.contextual && errors.Is(err, ErrDeadlineExceeded)):
 			return step, contextError(s.ctx)
 		case err != nil:
