@@ -21,6 +21,8 @@ pub fn return_freed() {
 pub(crate) struct Aligned {
     at: NonNull<u8>,
     len: usize,
+    /// What the allocator gave; none where there are no bytes.
+    whole: Option<(NonNull<u8>, Layout)>,
 }
 
 // SAFETY: plain owned bytes, like a Box<[u8]>.
@@ -32,12 +34,16 @@ impl Aligned {
     /// None where the system has not so much memory.
     pub(crate) fn zeroed(len: usize) -> Option<Aligned> {
         if len == 0 {
-            return Some(Aligned { at: NonNull::dangling(), len });
+            return Some(Aligned { at: NonNull::dangling(), len, whole: None });
         }
-        let layout = Layout::from_size_align(len, LINE).ok()?;
+        // An allocator that is asked for more than its usual alignment writes the zeroes itself. Asked for less it takes
+        // fresh pages as they are; so the alignment is ours to make, with a line to spare.
+        let layout = Layout::from_size_align(len.checked_add(LINE)?, 1).ok()?;
         // SAFETY: the layout has a size above zero.
-        let at = NonNull::new(unsafe { alloc_zeroed(layout) })?;
-        Some(Aligned { at, len })
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        let skipped = start.addr().get().wrapping_neg() % LINE;
+        // SAFETY: fewer than LINE bytes are skipped, and there are LINE more than are needed.
+        Some(Aligned { at: unsafe { start.add(skipped) }, len, whole: Some((start, layout)) })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -65,9 +71,9 @@ impl Aligned {
 
 impl Drop for Aligned {
     fn drop(&mut self) {
-        if self.len > 0 {
+        if let Some((start, layout)) = self.whole {
             // SAFETY: allocated in `zeroed` with this very layout.
-            unsafe { dealloc(self.at.as_ptr(), Layout::from_size_align_unchecked(self.len, LINE)) }
+            unsafe { dealloc(start.as_ptr(), layout) }
         }
     }
 }
