@@ -37,7 +37,7 @@ impl Handle {
         config.validate()?;
         let isa = Isa::detect();
         let threads = config.threads.unwrap_or_else(available_threads);
-        let loaded = Loaded::open(&config)?;
+        let loaded = Loaded::open(&config, threads)?;
         let schedulers = loaded.schedulers;
         let pool = Pool::new(threads, isa).map_err(|error| {
             let what = format!("starting {threads} threads failed: {error}");

@@ -32,41 +32,14 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    pub(crate) fn open(config: &EngineConfig) -> Result<Self> {
-        let mut models = Vec::new();
-        let mut fingerprints = BTreeMap::new();
-        let mut trained = BTreeMap::new();
-        for (task, source) in config.heads() {
-            let package = open(task, source, config)?;
-            models.push(ModelInfo::of(task, &package, package.file_bytes as usize));
-            fingerprints.insert(task.to_owned(), package.fingerprint.clone());
-            trained.insert(task, package);
-        }
-        let mut analyst = None;
-        if let Some(source) = &config.analyst {
-            let package = open("analyst", source, config)?;
-            let loaded = Analyst::load(&package, &trained).map_err(|error| error.context("analyst"))?;
-            models.insert(0, ModelInfo::of("analyst", &package, loaded.bytes()));
-            fingerprints.insert("analyst".to_owned(), package.fingerprint.clone());
-            analyst = Some(Arc::new(loaded));
-        }
-        let mut responders = Vec::new();
-        let own = config.responder.iter().map(|source| ("responder", source));
-        for (name, source) in
-            own.chain(config.responders.iter().map(|(name, source)| (name.as_str(), source)))
-        {
-            if responders.iter().any(|responder: &Arc<Responder>| responder.name == name) {
-                let what = format!(
-                    "configuration key `responders` has `{name}`, which is the name of the slot `responder`"
-                );
-                return Err(Error::new(ErrorKind::InvalidConfig, what));
-            }
-            let package = open(name, source, config)?;
-            let responder = Responder::load(&package, name.to_owned(), config.context_tokens)
-                .map_err(|error| error.context(name))?;
-            models.push(ModelInfo::of(name, &package, responder.decoder.bytes()));
-            responders.push(Arc::new(responder));
-        }
+    /// Reads the models on as many as two of `threads` threads.
+    pub(crate) fn open(config: &EngineConfig, threads: usize) -> Result<Self> {
+        let (understanding, answering) =
+            both(threads, || Understanding::open(config), || open_responders(config));
+        let Understanding { analyst, fingerprints, mut models } = understanding?;
+        let responders = answering?;
+        models.extend(responders.iter().map(|(_, model)| model.clone()));
+        let responders: Vec<_> = responders.into_iter().map(|(responder, _)| responder).collect();
         let weight_bytes = models.iter().map(|model| model.bytes as usize).sum();
         let text_bytes = analyst.iter().map(|analyst| analyst.text_bytes()).sum::<usize>()
             + responders.iter().map(|responder| responder.tokenizer.bytes()).sum::<usize>();
@@ -92,6 +65,68 @@ impl Loaded {
             queue_bytes,
         })
     }
+}
+
+/// What reads messages.
+struct Understanding {
+    analyst: Option<Arc<Analyst>>,
+    fingerprints: BTreeMap<String, String>,
+    models: Vec<ModelInfo>,
+}
+
+impl Understanding {
+    fn open(config: &EngineConfig) -> Result<Self> {
+        let (mut models, mut fingerprints, mut trained) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        for (task, source) in config.heads() {
+            let package = open(task, source, config)?;
+            models.push(ModelInfo::of(task, &package, package.file_bytes as usize));
+            fingerprints.insert(task.to_owned(), package.fingerprint.clone());
+            trained.insert(task, package);
+        }
+        let mut analyst = None;
+        if let Some(source) = &config.analyst {
+            let package = open("analyst", source, config)?;
+            let loaded = Analyst::load(&package, &trained).map_err(|error| error.context("analyst"))?;
+            models.insert(0, ModelInfo::of("analyst", &package, loaded.bytes()));
+            fingerprints.insert("analyst".to_owned(), package.fingerprint.clone());
+            analyst = Some(Arc::new(loaded));
+        }
+        Ok(Self { analyst, fingerprints, models })
+    }
+}
+
+/// What answers them; the engine's own responder first, where there is one.
+fn open_responders(config: &EngineConfig) -> Result<Vec<(Arc<Responder>, ModelInfo)>> {
+    let mut responders: Vec<(Arc<Responder>, ModelInfo)> = Vec::new();
+    let own = config.responder.iter().map(|source| ("responder", source));
+    for (name, source) in own.chain(config.responders.iter().map(|(name, source)| (name.as_str(), source))) {
+        if responders.iter().any(|(responder, _)| responder.name == name) {
+            let what = format!(
+                "configuration key `responders` has `{name}`, which is the name of the slot `responder`"
+            );
+            return Err(Error::new(ErrorKind::InvalidConfig, what));
+        }
+        let package = open(name, source, config)?;
+        let responder = Responder::load(&package, name.to_owned(), config.context_tokens)
+            .map_err(|error| error.context(name))?;
+        let model = ModelInfo::of(name, &package, responder.decoder.bytes());
+        responders.push((Arc::new(responder), model));
+    }
+    Ok(responders)
+}
+
+/// Runs the first on a thread of its own meanwhile, where there may be two and the system starts one.
+fn both<A: Send, B>(threads: usize, first: impl Fn() -> A + Sync, second: impl FnOnce() -> B) -> (A, B) {
+    std::thread::scope(|scope| {
+        let start = || std::thread::Builder::new().name("antiphon-open".into()).spawn_scoped(scope, &first);
+        match (threads > 1).then(|| antiphon_kernels::with_signals_blocked(start)) {
+            Some(Ok(thread)) => {
+                let second = second();
+                (thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), second)
+            }
+            Some(Err(_)) | None => (first(), second()),
+        }
+    })
 }
 
 /// Opens the files of a slot.
