@@ -166,7 +166,7 @@ impl Sequence {
     /// Takes the next token from the logits and sends what can be shown. Says why the answer ends, if it does.
     pub(crate) fn write(&mut self, logits: &[f32], responder: &Responder) -> Result<Option<FinishReason>> {
         self.job.times.first_token.get_or_insert_with(Instant::now);
-        let token = self.sampler.sample(logits)?;
+        let token = self.choose(logits)?;
         if responder.is_end(token) {
             return self.end(FinishReason::Stop).map(Some);
         }
@@ -185,6 +185,23 @@ impl Sequence {
             return self.end(FinishReason::Length).map(Some);
         }
         Ok(None)
+    }
+
+    /// The token that the sampler chooses; where that would break a character apart, the one it chooses of those that would
+    /// not. A small model loses its way among the bytes of rare characters.
+    fn choose(&mut self, logits: &[f32]) -> Result<u32> {
+        let token = self.sampler.sample(logits)?;
+        if self.detokenizer.fits(token)? {
+            return Ok(token);
+        }
+        let mut whole = logits.to_vec();
+        for (id, logit) in (0..).zip(&mut whole) {
+            if !self.detokenizer.fits(id)? {
+                *logit = f32::NEG_INFINITY;
+            }
+        }
+        let none_fits = whole.iter().all(|logit| *logit == f32::NEG_INFINITY);
+        if none_fits { Ok(token) } else { Ok(self.sampler.sample(&whole)?) }
     }
 
     fn logprob(&self, logits: &[f32], token: u32, top: usize, responder: &Responder) -> Result<TokenLogprob> {

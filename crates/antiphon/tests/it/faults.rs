@@ -72,12 +72,15 @@ fn faults_43_a_model_that_only_ends_gives_an_empty_answer() {
 }
 
 #[test]
-fn faults_43_bytes_that_are_no_text_become_replacement_characters() {
-    // In the byte-level alphabet of GPT-2, U+0122 stands for the byte 0x80, which begins no code point.
-    let reply = engine().process_blocking(biased(token("\u{122}"))).unwrap();
-    assert_eq!(reply.finish_reason(), FinishReason::Length);
-    assert!(reply.response.chars().all(|c| c == char::REPLACEMENT_CHARACTER), "{:?}", reply.response);
-    assert!(!reply.response.is_empty());
+fn faults_43_bytes_that_are_no_text_are_not_written() {
+    // In the byte-level alphabet of GPT-2, U+0122 stands for the byte 0x80, which begins no code point, and U+00C3 for
+    // itself, which begins one that another byte has to end.
+    for (byte, is_wanted) in [('\u{122}', false), ('\u{c3}', true)] {
+        let reply = engine().process_blocking(biased(token(&byte.to_string()))).unwrap();
+        let text = &reply.response;
+        assert!(!text.contains(char::REPLACEMENT_CHARACTER), "{text:?}");
+        assert_eq!(text.contains(|c| ('\u{c0}'..='\u{ff}').contains(&c)), is_wanted, "{text:?}");
+    }
 }
 
 #[test]

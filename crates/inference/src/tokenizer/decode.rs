@@ -17,6 +17,7 @@ use super::{Inner, Tokenizer};
 use crate::error::{Error, ErrorKind, Result, quote};
 
 /// Turns tokens into text as they come: no chunk ends inside a code point, special tokens do not show.
+#[derive(Clone)]
 pub struct Detokenizer {
     tokenizer: Arc<Inner>,
     /// Bytes of a code point that is not complete yet.
@@ -57,6 +58,26 @@ impl Detokenizer {
     /// # Errors
     /// `InvalidArgument` for a number that the model has no row for.
     pub fn push(&mut self, id: u32) -> Result<String> {
+        let bytes = self.take(id)?;
+        Ok(self.assemble(&bytes))
+    }
+
+    /// Whether token `id` keeps the text whole: its bytes complete the code point that is pending, or begin others. A token
+    /// without text, such as an end, keeps it whole where nothing is pending.
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    pub fn fits(&self, id: u32) -> Result<bool> {
+        let bytes = self.clone().take(id)?;
+        if bytes.is_empty() {
+            return Ok(self.pending.is_empty());
+        }
+        let text = [self.pending.as_slice(), &bytes].concat();
+        Ok(std::str::from_utf8(&text).is_ok() || incomplete(&text))
+    }
+
+    /// The bytes of a token at this place.
+    fn take(&mut self, id: u32) -> Result<Vec<u8>> {
         let tokenizer = Arc::clone(&self.tokenizer);
         if id as usize >= tokenizer.rows {
             let what = format!("token {id} is out of range, the model has {} rows", tokenizer.rows);
@@ -64,13 +85,13 @@ impl Detokenizer {
         }
         let added = tokenizer.added_token(id);
         if added.is_some_and(|added| added.special) {
-            return Ok(String::new());
+            return Ok(Vec::new());
         }
         let token = added.map(|added| added.content.clone()).or_else(|| tokenizer.model.id_to_token(id));
-        let Some(token) = token else { return Ok(String::new()) }; // a row without a token pads the matrix
+        let Some(token) = token else { return Ok(Vec::new()) }; // a row without a token pads the matrix
         let bytes = self.bytes(&tokenizer.decoder, token, added.is_some());
         self.first = false;
-        Ok(self.assemble(&bytes))
+        Ok(bytes)
     }
 
     /// The rest of the text; what is left of a broken code point shows as U+FFFD.

@@ -134,6 +134,11 @@ fn a_broken_code_point_shows_as_a_replacement_character_and_ends_there() {
     assert_eq!(tokenizer.decode(&parrot[..3]).unwrap(), "\u{FFFD}");
     let a = tokenizer.encode_text("a").unwrap()[0];
     assert_eq!(tokenizer.decode(&[parrot[0], a, parrot[3], a]).unwrap(), "\u{FFFD}a\u{FFFD}a");
+    let mut half = tokenizer.detokenizer();
+    half.push(parrot[0]).unwrap();
+    assert!(half.fits(parrot[1]).unwrap() && !half.fits(a).unwrap());
+    assert!(!half.fits(fixtures::ROWS as u32 - 1).unwrap(), "an end would leave it broken");
+    assert!(tokenizer.detokenizer().fits(a).unwrap() && !tokenizer.detokenizer().fits(parrot[3]).unwrap());
     let outside = tokenizer.decode(&[fixtures::ROWS as u32]).unwrap_err();
     assert_eq!(outside.kind(), ErrorKind::InvalidArgument);
     assert_eq!(tokenizer.decode(&[fixtures::ROWS as u32 - 1]).unwrap(), "");
@@ -181,6 +186,20 @@ fn everything() -> Vec<(&'static str, Tokenizer)> {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn tokens_that_fit_break_nothing(ids in prop::collection::vec(0_u32..fixtures::ROWS as u32, 0..60)) {
+        for (name, tokenizer) in everything() {
+            let mut detokenizer = tokenizer.detokenizer();
+            let mut text = String::new();
+            for &id in &ids {
+                if detokenizer.fits(id).unwrap() {
+                    text.push_str(&detokenizer.push(id).unwrap());
+                }
+            }
+            prop_assert!(!text.contains(char::REPLACEMENT_CHARACTER), "{}: {:?}", name, text);
+        }
+    }
 
     #[test]
     fn chunks_are_whole_code_points_and_add_up(ids in prop::collection::vec(0_u32..fixtures::ROWS as u32, 0..60)) {
