@@ -493,7 +493,10 @@ fn push(mut stream: ReplyStream, mut consumer: impl FnMut(Event) -> ControlFlow<
         let wish = consumer(event);
         match reply {
             Some(reply) => return Ok(reply),
-            None if wish.is_break() => return stream.stop(),
+            None if wish.is_break() => {
+                stream.stop();
+                return stream.last();
+            }
             None => {}
         }
     }

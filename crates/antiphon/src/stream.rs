@@ -66,10 +66,22 @@ impl ReplyStream {
         self.wait(Wanted::Next, Instant::now().checked_add(timeout))
     }
 
-    /// Ends the work and waits for the reply with what there is, finish reason `cancelled`.
-    pub(crate) fn stop(mut self) -> Result<Reply> {
-        self.flight.stop(self.view);
-        self.last()
+    /// Ends the work, for a consumer that has enough: the last event is still a reply, with what there was, finish reason
+    /// `cancelled`. A stream that has ended by itself stays as it is.
+    ///
+    /// ```
+    /// # use antiphon::{Engine, EngineConfig, Event, FinishReason, Request};
+    /// # let engine = Engine::open(EngineConfig::default())?;
+    /// let mut stream = engine.stream(Request::new("Hello, I need help with my account"))?;
+    /// stream.stop();
+    /// let Some(Event::Done(reply)) = stream.into_iter().last().transpose()? else { unreachable!() };
+    /// assert_eq!(reply.finish_reason(), FinishReason::Cancelled);
+    /// # Ok::<(), antiphon::Error>(())
+    /// ```
+    pub fn stop(&self) {
+        if self.flight.check_process().is_ok() {
+            self.flight.stop(self.view);
+        }
     }
 
     /// Waits for the reply.
