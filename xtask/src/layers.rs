@@ -17,6 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Faces see the public face of the core and nothing below it.
     ("antiphon-cli", &[CORE]),
     ("antiphon-capi", &[CORE]),
+    ("antiphon-python", &[CORE]),
     // Benches use the public face like anyone else, and the crates below where single kernels and models are measured.
     ("antiphon-benches", &[CORE, "antiphon-inference", "antiphon-kernels"]),
     ("xtask", &[]),

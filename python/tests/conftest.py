@@ -1,0 +1,48 @@
+"""An engine for all, programs in processes of their own, and an end for what hangs."""
+
+from __future__ import annotations
+
+import faulthandler
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from typing import Callable
+
+import antiphon
+import pytest
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_hangs() -> Iterator[None]:
+    """Far beyond what any test takes: one that hangs says where, and ends."""
+    faulthandler.dump_traceback_later(300, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[antiphon.Engine]:
+    with antiphon.Engine() as engine:
+        yield engine
+
+
+@pytest.fixture
+def run() -> Run:
+    """Runs a program in a process of its own. What it prints to standard error fails it, unless that is expected."""
+
+    def run(program: str, *, code: int = 0, stderr: bool = False, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(program)],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert done.returncode == code, f"it ended with {done.returncode}: {done.stderr}"
+        assert stderr or not done.stderr, done.stderr
+        return done
+
+    return run
