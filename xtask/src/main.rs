@@ -8,6 +8,7 @@
 mod command;
 mod documents;
 mod layers;
+mod python;
 mod steps;
 
 use std::path::Path;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use std::{fs, io};
 
 use crate::command::{answers, cargo, run, stdout};
-use crate::{documents, layers};
+use crate::{documents, layers, python};
 
 /// The checks, in the order they run. A new one is a line here.
 const STEPS: &[(&str, Step)] = &[
@@ -23,8 +23,9 @@ const STEPS: &[(&str, Step)] = &[
     ("documentation", documentation),
     ("documents", |here| Ok(documents::check(here.root)?)),
     ("first-command", |here| Ok(documents::first_command(here.root)?)),
-    ("example", |here| here.cargo("run --release --locked -p antiphon --example conversation")),
+    ("example", example),
     ("go", go),
+    ("python", python_package),
     ("recipes", recipes),
     ("dependencies", dependencies),
 ];
@@ -107,6 +108,12 @@ impl Here<'_> {
     fn cargo(&self, line: &str) -> Result<(), Unmet> {
         Ok(run(&mut cargo(self.root, line))?)
     }
+
+    /// Where cargo puts what it has built.
+    fn release(&self) -> Result<PathBuf, String> {
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or(self.root.join("target"), PathBuf::from);
+        std::path::absolute(target.join("release")).map_err(|error| error.to_string())
+    }
 }
 
 /// What the other steps need: components of the toolchain, which rustup can add, and a C compiler.
@@ -170,6 +177,12 @@ fn documentation(here: &Here<'_>) -> Result<(), Unmet> {
     Ok(run(doc.env("RUSTDOCFLAGS", "-D warnings"))?)
 }
 
+/// The conversation of the README runs: as a part of what the step `rust` has built, so that nothing is built again.
+fn example(here: &Here<'_>) -> Result<(), Unmet> {
+    here.cargo("build --release --workspace --features antiphon/redis --locked --example conversation")?;
+    Ok(run(&mut Command::new(here.release()?.join("examples/conversation")))?)
+}
+
 /// The Go package, its examples and their tests under the race detector, against this build of the C library.
 fn go(here: &Here<'_>) -> Result<(), Unmet> {
     let go = |words: &str| {
@@ -181,8 +194,7 @@ fn go(here: &Here<'_>) -> Result<(), Unmet> {
         return Err(Unmet::Skipped("go is not installed".to_owned()));
     }
     here.cargo("build --release --locked -p antiphon-capi")?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(here.root.join("target"), PathBuf::from);
-    let libraries = std::path::absolute(target.join("release")).map_err(|e| e.to_string())?;
+    let libraries = here.release()?;
     let unformatted =
         stdout(Command::new("gofmt").current_dir(here.root.join("bindings/go")).args(["-l", "."]))?;
     if !unformatted.is_empty() {
@@ -199,6 +211,14 @@ fn go(here: &Here<'_>) -> Result<(), Unmet> {
         run(go.env("GOEXPERIMENT", experiment))?;
     }
     Ok(())
+}
+
+/// The Python package, the service that runs on it, and what both say about their types.
+fn python_package(here: &Here<'_>) -> Result<(), Unmet> {
+    if !answers(&mut Command::new("python3")) {
+        return Err(Unmet::Skipped("python3 is not installed".to_owned()));
+    }
+    Ok(python::test(here.root)?)
 }
 
 /// The training recipes are Python: every file must compile, and their tests that need no training must pass.
