@@ -54,19 +54,14 @@ from ._openai import (
     ChatUsage,
 )
 from ._plugins import Generator, Observer, SharedTier, Stage
+from ._reports import CacheStats, Check, Configuration, Diagnosis, Health, Model
 from ._results import (
     Analysis,
-    CacheStats,
-    Check,
-    Configuration,
-    Diagnosis,
     Entity,
     Event,
     Generation,
-    Health,
     Intent,
     Metadata,
-    Model,
     NlpProcessing,
     Ranked,
     Reply,

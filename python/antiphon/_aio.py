@@ -13,7 +13,8 @@ from . import _engine, _loops, _native, _openai, _plugins, _requests
 from ._engine import Turns
 from ._errors import ClosedError
 from ._openai import ChatCompletion, ChatCompletionChunk
-from ._results import Analysis, CacheStats, Diagnosis, Entity, Event, Health, Json, Model, Reply, event_from
+from ._reports import CacheStats, Diagnosis, Health, Model
+from ._results import Analysis, Entity, Event, Json, Reply, event_from
 
 if TYPE_CHECKING:
     from typing import Literal

@@ -66,8 +66,8 @@ class ChatLogprobs(Result):
         return [ChatLogprob(token) for token in self._json["content"]]
 
 
-class ChatChoice(Result):
-    """The one answer of a completion."""
+class _Choice(Result):
+    """What an answer and a piece of one have in common."""
 
     __slots__ = ()
 
@@ -75,6 +75,18 @@ class ChatChoice(Result):
     def index(self) -> int:
         """0."""
         return cast(int, self._json["index"])
+
+    @property
+    def logprobs(self) -> ChatLogprobs | None:
+        """How likely its tokens were, if that was asked for."""
+        value = self._json["logprobs"]
+        return None if value is None else ChatLogprobs(value)
+
+
+class ChatChoice(_Choice):
+    """The one answer of a completion."""
+
+    __slots__ = ()
 
     @property
     def message(self) -> ChatMessage:
@@ -86,22 +98,11 @@ class ChatChoice(Result):
         """``stop`` or ``length``, the words that OpenAI has; ``reply.finish_reason`` has the engine's own."""
         return cast(str, self._json["finish_reason"])
 
-    @property
-    def logprobs(self) -> ChatLogprobs | None:
-        """How likely its tokens were, if that was asked for."""
-        value = self._json["logprobs"]
-        return None if value is None else ChatLogprobs(value)
 
-
-class ChatChunkChoice(Result):
+class ChatChunkChoice(_Choice):
     """A piece of the one answer."""
 
     __slots__ = ()
-
-    @property
-    def index(self) -> int:
-        """0."""
-        return cast(int, self._json["index"])
 
     @property
     def delta(self) -> ChatMessage:
@@ -112,12 +113,6 @@ class ChatChunkChoice(Result):
     def finish_reason(self) -> str | None:
         """Why the answer ended, in its last chunk."""
         return cast(Optional[str], self._json["finish_reason"])
-
-    @property
-    def logprobs(self) -> ChatLogprobs | None:
-        """How likely its tokens were, if that was asked for."""
-        value = self._json["logprobs"]
-        return None if value is None else ChatLogprobs(value)
 
 
 class ChatUsage(Result):
@@ -146,7 +141,33 @@ class ChatUsage(Result):
         return cast(Json, self["prompt_tokens_details"])
 
 
-class ChatCompletion(Result):
+class _Completion(Result):
+    """What a completion and its chunks have in common."""
+
+    __slots__ = ()
+
+    @property
+    def id(self) -> str:
+        """A name of the completion, the same in all its chunks."""
+        return cast(str, self._json["id"])
+
+    @property
+    def object(self) -> str:
+        """``chat.completion`` or ``chat.completion.chunk``."""
+        return cast(str, self._json["object"])
+
+    @property
+    def created(self) -> int:
+        """When, in seconds since 1970, the same in all its chunks."""
+        return cast(int, self._json["created"])
+
+    @property
+    def model(self) -> str:
+        """Name of the responder."""
+        return cast(str, self._json["model"])
+
+
+class ChatCompletion(_Completion):
     """An answer in the shape of OpenAI's ``chat.completion``."""
 
     __slots__ = ("_reply",)
@@ -155,26 +176,6 @@ class ChatCompletion(Result):
     def __init__(self, value: Mapping[str, Any], reply: Reply) -> None:
         super().__init__(value)
         object.__setattr__(self, "_reply", reply)
-
-    @property
-    def id(self) -> str:
-        """A name of this completion."""
-        return cast(str, self._json["id"])
-
-    @property
-    def object(self) -> str:
-        """``chat.completion``."""
-        return cast(str, self._json["object"])
-
-    @property
-    def created(self) -> int:
-        """When, in seconds since 1970."""
-        return cast(int, self._json["created"])
-
-    @property
-    def model(self) -> str:
-        """Name of the responder."""
-        return cast(str, self._json["model"])
 
     @property
     def choices(self) -> list[ChatChoice]:
@@ -195,30 +196,10 @@ class ChatCompletion(Result):
         return ChatCompletion, (self._json, self._reply)
 
 
-class ChatCompletionChunk(Result):
+class ChatCompletionChunk(_Completion):
     """A piece of an answer in the shape of OpenAI's ``chat.completion.chunk``."""
 
     __slots__ = ()
-
-    @property
-    def id(self) -> str:
-        """A name of the completion, the same in all chunks."""
-        return cast(str, self._json["id"])
-
-    @property
-    def object(self) -> str:
-        """``chat.completion.chunk``."""
-        return cast(str, self._json["object"])
-
-    @property
-    def created(self) -> int:
-        """When, in seconds since 1970, the same in all chunks."""
-        return cast(int, self._json["created"])
-
-    @property
-    def model(self) -> str:
-        """Name of the responder that was asked for."""
-        return cast(str, self._json["model"])
 
     @property
     def choices(self) -> list[ChatChunkChoice]:
