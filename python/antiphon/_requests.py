@@ -71,9 +71,7 @@ def conversation(
     history: Iterable[Mapping[str, str]] | None,
 ) -> bytes:
     """How a conversation begins, as JSON."""
-    options = {"tenant_id": tenant_id, "user_id": user_id, "conversation_id": conversation_id}
-    options = {key: value for key, value in options.items() if value is not None}
-    known: dict[str, Any] = dict(options)
+    known = given({"tenant_id": tenant_id, "user_id": user_id, "conversation_id": conversation_id})
     if history is not None:
         known["history"] = turns(history)
     return encoded("conversation", known)
@@ -122,8 +120,7 @@ def _with_common(
     user_id: str | None,
     conversation_id: str | None,
 ) -> dict[str, Any]:
-    ids = {"tenant_id": tenant_id, "user_id": user_id, "conversation_id": conversation_id}
-    request.update({key: value for key, value in ids.items() if value is not None})
+    request.update(given({"tenant_id": tenant_id, "user_id": user_id, "conversation_id": conversation_id}))
     chosen = given(options)
     if chosen:
         request["options"] = chosen
