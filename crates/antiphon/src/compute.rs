@@ -1,10 +1,10 @@
-//! The compute thread: waiting analyses as one pass, then one step of all live sequences, again and again.
+//! The compute thread: one pass of waiting texts, then one step of all live sequences, again and again.
 //!
 //! It alone owns the models' scratch and the key/value pools, so there are no locks on the hot path. Deadlines are the
 //! time-outs of its wait.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,7 +16,8 @@ use crate::batcher::Closing;
 use crate::error::{Error, ErrorKind, Result};
 use crate::flight::Departure;
 use crate::job::{Ask, Job, Outcome};
-use crate::reply::{Analysis, Degraded, Event, FinishReason, Usage};
+use crate::passes::Passes;
+use crate::reply::{Degraded, Event, FinishReason, Usage};
 use crate::request::Generate;
 use crate::responder::foreign::{End, Foreign};
 use crate::responder::prompt::turns;
@@ -24,23 +25,13 @@ use crate::responder::scheduler::{Ended, Scheduler};
 use crate::responder::{Voice, degrade};
 use crate::review::{Reviewed, Reviews};
 use crate::shared::Shared;
-use crate::ticket::Answer;
-
-/// Work of one pass, which takes no place in the batch.
-pub(crate) enum Quick {
-    /// What texts mean.
-    Analyze(Vec<Prepared>, Answer<Vec<Analysis>>),
-    /// What texts mean, with every label in the intent's ranking.
-    Rank(Vec<Prepared>, Answer<Vec<Analysis>>),
-    /// Vectors of texts.
-    Embed(Vec<Prepared>, Answer<Vec<Vec<f32>>>),
-}
 
 /// What the compute thread owns.
 pub(crate) struct Compute {
     shared: Arc<Shared>,
     pool: Pool,
     arena: Arena,
+    passes: Passes,
     schedulers: Vec<Scheduler>,
     foreign: Foreign,
     reviews: Reviews,
@@ -54,21 +45,21 @@ impl Compute {
         foreign: Foreign,
         reviews: Reviews,
     ) -> Self {
-        Self { shared, pool, arena: Arena::new(), schedulers, foreign, reviews }
+        Self { shared, pool, arena: Arena::new(), passes: Passes::default(), schedulers, foreign, reviews }
     }
 
     /// Runs until the engine closes.
     pub(crate) fn run(mut self) {
         loop {
             let running = self.running();
-            if running == self.foreign.len() + self.reviews.len() {
+            if self.passes.is_empty() && running == self.foreign.len() + self.reviews.len() {
                 let places = self.shared.max_concurrent().saturating_sub(running);
                 let deadlines = self.foreign.next_deadline().into_iter().chain(self.reviews.next_deadline());
                 self.shared.queue.wait(places, deadlines.min());
             }
             match self.shared.queue.closing() {
                 Some(Closing::Now) => break,
-                Some(Closing::Draining) if running == 0 && self.shared.queue.load().waiting == 0 => break,
+                Some(Closing::Draining) if running == 0 && self.shared.queue.is_empty() => break,
                 _ => {}
             }
             // A panic is a bug of ours; it costs the requests that were in the batch, not the engine.
@@ -78,10 +69,8 @@ impl Compute {
             self.shared.note_scratch(self.arena.bytes());
         }
         self.shared.queue.close(Closing::Now);
+        self.take_quick();
         self.end_all(&Error::closed());
-        for quick in self.shared.queue.take_quick() {
-            quick.refuse(Error::closed());
-        }
         for job in self.shared.queue.clear() {
             self.shared.count_error();
             job.fail(Error::closed());
@@ -141,25 +130,18 @@ impl Compute {
         self.settle_reviewed(ended);
     }
 
-    /// Analyses and embeddings that wait share passes.
+    /// Analyses and embeddings that wait share a pass, which is short when others write.
     fn quick(&mut self) {
-        let waiting: VecDeque<Quick> = self.shared.queue.take_quick();
-        if waiting.is_empty() {
-            return;
-        }
-        let (mut analyses, mut rankings, mut embeddings) = (Vec::new(), Vec::new(), Vec::new());
-        for quick in waiting {
-            match quick {
-                Quick::Analyze(texts, answer) if !answer.is_abandoned() => analyses.push((texts, answer)),
-                Quick::Rank(texts, answer) if !answer.is_abandoned() => rankings.push((texts, answer)),
-                Quick::Embed(texts, answer) if !answer.is_abandoned() => embeddings.push((texts, answer)),
-                _ => {}
-            }
-        }
+        self.take_quick();
         let Some(analyst) = self.shared.analyst.clone() else { return };
-        answer_all(analyses, |texts| analyst.analyze(&mut self.pool, &mut self.arena, texts, RANKING));
-        answer_all(rankings, |texts| analyst.analyze(&mut self.pool, &mut self.arena, texts, usize::MAX));
-        answer_all(embeddings, |texts| analyst.embed(&mut self.pool, &mut self.arena, texts));
+        let is_alone = self.schedulers.iter().all(|scheduler| scheduler.len() == 0);
+        let tokens = if is_alone { PASS_TOKENS } else { PASS_TOKENS_BESIDE };
+        let leave = |bytes| self.shared.queue.end_quick(bytes);
+        self.passes.step(&analyst, &mut self.pool, &mut self.arena, tokens, leave);
+    }
+
+    fn take_quick(&mut self) {
+        self.shared.queue.take_quick().into_iter().for_each(|quick| self.passes.add(quick));
     }
 
     /// Fills the free places of the batch.
@@ -356,6 +338,7 @@ impl Compute {
         self.settle_foreign(ended);
         let ended = self.reviews.clear(error);
         self.settle_reviewed(ended);
+        self.passes.clear(error, |bytes| self.shared.queue.end_quick(bytes));
     }
 
     fn name_of(&self, responder: usize) -> &str {
@@ -367,40 +350,12 @@ impl Compute {
     }
 }
 
-impl Quick {
-    fn refuse(self, error: Error) {
-        match self {
-            Self::Analyze(_, answer) | Self::Rank(_, answer) => answer.send(Err(error)),
-            Self::Embed(_, answer) => answer.send(Err(error)),
-        }
-    }
-}
-
 impl Job {
     fn message(&self) -> Option<&Prepared> {
         match &self.ask {
             Ask::Process(_, message) => Some(message),
             Ask::Generate(_) => None,
         }
-    }
-}
-
-/// Computes for several callers at once and gives each its share.
-fn answer_all<T>(
-    callers: Vec<(Vec<Prepared>, Answer<Vec<T>>)>,
-    mut compute: impl FnMut(&[&Prepared]) -> Result<Vec<T>>,
-) {
-    let texts: Vec<&Prepared> = callers.iter().flat_map(|(texts, _)| texts).collect();
-    let results = in_passes(&texts, &mut compute);
-    let lengths: Vec<usize> = callers.iter().map(|(texts, _)| texts.len()).collect();
-    match results {
-        Ok(results) => {
-            let mut results = results.into_iter();
-            for ((_, answer), length) in callers.into_iter().zip(lengths) {
-                answer.send(Ok(results.by_ref().take(length).collect()));
-            }
-        }
-        Err(error) => callers.into_iter().for_each(|(_, answer)| answer.send(Err(error.clone()))),
     }
 }
 
@@ -425,5 +380,7 @@ fn in_passes<T>(
     Ok(results)
 }
 
-/// Tokens of one encoder pass.
-const PASS_TOKENS: usize = 1024;
+/// Most tokens of one encoder pass: from about a hundred on a longer pass makes no token cheaper, and all others wait for it.
+const PASS_TOKENS: usize = 256;
+/// The same while sequences are written, whose next tokens wait for it.
+const PASS_TOKENS_BESIDE: usize = 64;

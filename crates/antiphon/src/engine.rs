@@ -8,7 +8,6 @@ use crate::analyst::Prepared;
 use crate::batcher::{Closing, Place};
 use crate::breaker::BreakerState;
 use crate::cache::{BUDGET, Found, Key, ResponseCache, SHARED_TIER, Task};
-use crate::compute::Quick;
 use crate::config::EngineConfig;
 use crate::conversation::{Conversation, ConversationConfig};
 use crate::error::{Error, ErrorKind, Result};
@@ -17,6 +16,7 @@ use crate::handle::Handle;
 use crate::job::{Ask, Job, Terms, replay};
 use crate::observe::{Diagnosis, Endpoint, Health, Meter};
 use crate::options::{CacheMode, RequestOptions};
+use crate::passes::{self, Quick};
 use crate::plugin::Plugins;
 use crate::registry::ModelInfo;
 use crate::reply::{Analysis, Event, Reply};
@@ -26,7 +26,7 @@ use crate::responder::backend::Backend;
 use crate::shared::Shared;
 use crate::stream::{ReplyFuture, ReplyStream};
 use crate::summary::{self, SummaryOptions};
-use crate::ticket::{Ticket, ticket};
+use crate::ticket::{Answer, Ticket, ticket};
 use pollster::block_on;
 
 /// Conversational AI inside this process. Cheap to clone; any number of threads may use one engine.
@@ -79,7 +79,8 @@ impl Engine {
         self.submit_texts(Endpoint::Analyze, &[text], Quick::Analyze).wait().and_then(only)
     }
 
-    /// What texts mean, in as few passes as they fit in. One bad text fails the call, which names its index.
+    /// What texts mean, in as few passes as they fit in; between passes other requests have their turn. One bad text fails
+    /// the call, which names its index. Dropping the ticket ends the work.
     ///
     /// # Errors
     /// As [`Engine::analyze`].
@@ -385,7 +386,7 @@ impl Engine {
         &self,
         endpoint: Endpoint,
         texts: &[T],
-        quick: impl FnOnce(Vec<Prepared>, crate::ticket::Answer<Vec<R>>) -> Quick,
+        quick: impl FnOnce(Vec<Prepared>, Answer<Vec<R>>) -> Quick,
     ) -> Ticket<Vec<R>> {
         let prepared = || {
             self.check_process()?;
@@ -402,8 +403,10 @@ impl Engine {
         };
         let meter = Meter::start(&self.0.shared.metrics, endpoint);
         let (ticket, answer) = ticket();
-        let ticket = match prepared().and_then(|texts| self.0.shared.queue.submit_quick(quick(texts, answer)))
-        {
+        let submitted = prepared().and_then(|texts| {
+            self.0.shared.queue.submit_quick(passes::bytes(&texts), || quick(texts, answer))
+        });
+        let ticket = match submitted {
             Ok(()) => ticket,
             Err(error) => Ticket::ready(Err(error)),
         };

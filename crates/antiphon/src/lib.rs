@@ -45,6 +45,7 @@ mod json;
 mod memory;
 mod observe;
 mod options;
+mod passes;
 pub mod plugin;
 mod registry;
 mod reply;

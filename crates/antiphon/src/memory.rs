@@ -13,7 +13,7 @@ use crate::responder::Responder;
 pub(crate) struct Plan {
     pub(crate) kv_bytes_each: usize,
     pub(crate) cache_bytes: usize,
-    /// Requests that wait.
+    /// Requests and texts that wait.
     pub(crate) queue_bytes: usize,
 }
 
@@ -58,7 +58,9 @@ impl Plan {
         let cache_bytes = cache_bytes.min(spare);
         let kv_bytes_each =
             if needs.is_empty() { 0 } else { kv_wanted.min(kv_least + (spare - cache_bytes) / count) };
-        Ok(Self { kv_bytes_each, cache_bytes, queue_bytes: QUEUE_BYTES })
+        // What nobody else wants is room for callers with many texts.
+        let queue_bytes = limit - (fixed - QUEUE_BYTES) - cache_bytes - kv_bytes_each * needs.len();
+        Ok(Self { kv_bytes_each, cache_bytes, queue_bytes })
     }
 }
 
@@ -71,7 +73,7 @@ fn one_context(responder: &Responder) -> usize {
 /// Activations of the longest pass, thread stacks as far as they are touched, stream logs.
 const SCRATCH_BYTES: usize = 20 << 20;
 
-/// Requests that wait, under a limit: 1000 of 4 KB.
+/// Requests that wait, under a limit: at least 1000 of 4 KB.
 const QUEUE_BYTES: usize = 4 << 20;
 
 #[cfg(test)]

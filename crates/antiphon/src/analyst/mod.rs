@@ -215,6 +215,18 @@ impl Prepared {
     pub(crate) fn tokens(&self) -> usize {
         self.encoding.ids.len()
     }
+
+    /// A text of so many tokens, for tests of who is read when.
+    #[cfg(test)]
+    pub(crate) fn of_tokens(tokens: usize) -> Self {
+        let encoding = Encoding {
+            ids: vec![0; tokens],
+            offsets: vec![0..0; tokens],
+            word_start: vec![false; tokens],
+            truncated: false,
+        };
+        Self { text: String::new(), encoding }
+    }
 }
 
 impl Classifier {

@@ -34,8 +34,10 @@ pub(crate) struct Queue<Quick, Job> {
 }
 
 struct State<Quick, Job> {
-    /// Analyses and embeddings: one pass, no place in the batch.
+    /// Analyses and embeddings: passes, no place in the batch.
     quick: VecDeque<Quick>,
+    /// Those of them that were taken and have not ended.
+    quick_running: usize,
     /// Answers, one line for each priority, low first.
     lines: [Line<Job>; 3],
     /// Answers that may come from elsewhere.
@@ -43,6 +45,7 @@ struct State<Quick, Job> {
     /// In the lines and in the lobby.
     waiting: usize,
     waiting_tokens: usize,
+    /// Theirs, and of the texts that wait for their pass.
     waiting_bytes: usize,
     /// No deadline of a waiting request is earlier.
     next_deadline: Option<Instant>,
@@ -79,7 +82,7 @@ pub(crate) struct Load {
     pub(crate) waiting: usize,
     /// Requests in the batch.
     pub(crate) running: usize,
-    /// Bytes of the requests in the queue.
+    /// Bytes of the requests in the queue, and of texts that wait for their pass.
     pub(crate) bytes: usize,
 }
 
@@ -87,6 +90,7 @@ impl<Quick, Job> Queue<Quick, Job> {
     pub(crate) fn new(limits: BatcherConfig, max_bytes: usize) -> Self {
         let state = State {
             quick: VecDeque::new(),
+            quick_running: 0,
             lines: Default::default(),
             lobby: Lobby::default(),
             waiting: 0,
@@ -118,13 +122,18 @@ impl<Quick, Job> Queue<Quick, Job> {
         if state.waiting >= self.limits.max_queue { Err(self.overloaded(&state)) } else { Ok(()) }
     }
 
-    /// Adds work that takes one pass.
-    pub(crate) fn submit_quick(&self, quick: Quick) -> Result<()> {
+    /// Adds work of passes, whose texts hold so many bytes until it ends.
+    pub(crate) fn submit_quick(&self, bytes: usize, quick: impl FnOnce() -> Quick) -> Result<()> {
         let mut state = self.open()?;
-        if state.quick.len() >= self.limits.max_queue {
-            return Err(self.overloaded(&state));
+        let callers = state.quick.len() + state.quick_running;
+        if callers >= self.limits.max_queue {
+            let what =
+                format!("{callers} callers wait for their texts, the limit is {}", self.limits.max_queue);
+            return Err(self.refused(&state, ErrorKind::Overloaded, what));
         }
-        state.quick.push_back(quick);
+        self.check_bytes(&state, bytes)?;
+        state.quick.push_back(quick());
+        state.waiting_bytes += bytes;
         drop(state);
         self.changed.notify_one();
         Ok(())
@@ -227,9 +236,18 @@ impl<Quick, Job> Queue<Quick, Job> {
         }
     }
 
-    /// Takes all one-pass work.
+    /// Takes all work of passes that has come.
     pub(crate) fn take_quick(&self) -> VecDeque<Quick> {
-        std::mem::take(&mut self.lock().quick)
+        let mut state = self.lock();
+        state.quick_running += state.quick.len();
+        std::mem::take(&mut state.quick)
+    }
+
+    /// Says that one of those who were taken has ended, whose texts held so many bytes.
+    pub(crate) fn end_quick(&self, bytes: usize) {
+        let mut state = self.lock();
+        state.quick_running -= 1;
+        state.waiting_bytes -= bytes;
     }
 
     /// Takes the next `places` requests. With a window, a request that is not urgent waits for others until it is that old.
@@ -290,6 +308,12 @@ impl<Quick, Job> Queue<Quick, Job> {
         self.lock().closing
     }
 
+    /// Whether nothing waits, neither for its place nor for its pass.
+    pub(crate) fn is_empty(&self) -> bool {
+        let state = self.lock();
+        state.waiting + state.quick.len() + state.quick_running == 0
+    }
+
     pub(crate) fn load(&self) -> Load {
         let state = self.lock();
         Load { waiting: state.waiting, running: state.running, bytes: state.waiting_bytes }
@@ -307,20 +331,25 @@ impl<Quick, Job> Queue<Quick, Job> {
         if full {
             return Err(self.overloaded(state));
         }
-        let needed = state.waiting_bytes + place.bytes;
-        if needed > self.max_bytes {
-            let what = format!(
-                "requests that wait would hold {needed} bytes, the limit under `memory_limit_bytes` is {}",
-                self.max_bytes
-            );
-            return Err(self.refused(state, ErrorKind::OutOfBudget, what));
-        }
+        self.check_bytes(state, place.bytes)?;
         let now = Instant::now();
         let ahead = state.lines[place.priority as usize..].iter().map(Line::len).sum::<usize>();
         if now + self.expected_wait(state, ahead) > place.deadline {
             return Err(self.hopeless(state, place.deadline.saturating_duration_since(now)));
         }
         Ok(())
+    }
+
+    fn check_bytes(&self, state: &State<Quick, Job>, bytes: usize) -> Result<()> {
+        let needed = state.waiting_bytes + bytes;
+        if needed <= self.max_bytes {
+            return Ok(());
+        }
+        let what = format!(
+            "requests that wait would hold {needed} bytes, the limit under `memory_limit_bytes` is {}",
+            self.max_bytes
+        );
+        Err(self.refused(state, ErrorKind::OutOfBudget, what))
     }
 
     /// How long a request waits that has so many before it, at the rate of late. Nothing while there is a free place.

@@ -5,9 +5,9 @@ use antiphon_kernels::ops;
 
 use super::split::Sentence;
 use super::words::Words;
-use crate::compute::Quick;
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::passes::{self, Quick};
 use crate::ticket::{Ticket, ticket};
 
 /// A sentence that may be part of the summary.
@@ -121,8 +121,8 @@ fn embed(engine: &Engine, sentences: &[Sentence<'_>]) -> Ticket<Vec<Vec<f32>>> {
         let shared = engine.shared();
         let analyst = shared.analyst()?;
         let prepare = |sentence: &Sentence<'_>| analyst.prepare(clip(sentence.text).to_owned());
-        let texts = sentences.iter().map(prepare).collect::<Result<_>>()?;
-        shared.queue.submit_quick(Quick::Embed(texts, answer))
+        let texts = sentences.iter().map(prepare).collect::<Result<Vec<_>>>()?;
+        shared.queue.submit_quick(passes::bytes(&texts), || Quick::Embed(texts, answer))
     };
     match submit() {
         Ok(()) => ticket,

@@ -5,6 +5,7 @@
 
 mod analysis;
 mod axum;
+mod batch;
 mod cancel;
 mod cards;
 mod config;
