@@ -51,7 +51,8 @@ func (e *Engine) Close() error {
 	return e.core.close()
 }
 
-// Drain takes no new requests, waits until those under way have ended, or until the context ends, and closes the engine.
+// Drain takes no new requests, waits until those under way have ended, or until the context ends, and closes the engine. After
+// Close it does nothing.
 func (e *Engine) Drain(ctx context.Context) error {
 	timeout := uint64(forever.Milliseconds())
 	if deadline, ok := ctx.Deadline(); ok {
@@ -60,7 +61,7 @@ func (e *Engine) Drain(ctx context.Context) error {
 	_, err := within(ctx, e, nil, func(core *core) (struct{}, error) {
 		return struct{}{}, core.drain(timeout)
 	})
-	if closed := e.Close(); err == nil {
+	if closed := e.Close(); err == nil || errors.Is(err, ErrClosed) {
 		err = closed
 	}
 	return err

@@ -175,7 +175,7 @@ const FREE: [&str; 9] = [
 ];
 
 /// What a case may need.
-const NEEDS: [&str; 8] = [
+const NEEDS: [&str; 9] = [
     "json_options",
     "json_requests",
     "explicit_defaults",
@@ -184,4 +184,5 @@ const NEEDS: [&str; 8] = [
     "logprobs",
     "open_streams",
     "push",
+    "closed_engine",
 ];
