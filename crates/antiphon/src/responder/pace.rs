@@ -5,7 +5,7 @@ use std::time::Duration;
 use antiphon_inference::decoder::DecoderConfig;
 
 /// A step that also reads a prompt may take so many times as long as one that only writes.
-const STRETCH: f64 = 2.5;
+const STRETCH: f64 = 2.4;
 /// A prompt that is hardly read helps nobody.
 const LEAST: usize = 4;
 /// How much one measurement moves an average: steps on a shared machine vary.
