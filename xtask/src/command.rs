@@ -16,6 +16,13 @@ pub(crate) fn run(command: &mut Command) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(format!("{}: {status}", shown(command))) }
 }
 
+/// Runs to the end beside something else: what it writes is shown when it has ended.
+pub(crate) fn aside(command: &mut Command) -> Result<(), String> {
+    let output = command.output().map_err(|e| format!("{}: {e}", shown(command)))?;
+    print!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if output.status.success() { Ok(()) } else { Err(format!("{}: {}", shown(command), output.status)) }
+}
+
 /// Runs to the end and gives what it wrote to stdout; stderr is passed through.
 pub(crate) fn stdout(command: &mut Command) -> Result<String, String> {
     let output = command.stderr(Stdio::inherit()).output().map_err(|e| format!("{}: {e}", shown(command)))?;
