@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import openai
 import pytest
-from openai.types.chat import ChatCompletionMessageParam
+from openai.types.chat import ChatCompletionMessageParam, ChatCompletionStreamOptionsParam
 
 from .service import HANG_SECONDS, Service, running, until
 
@@ -39,7 +39,7 @@ def test_a_completion_has_text_and_usage(chat: openai.OpenAI) -> None:
 
 def test_a_stream_says_the_same_in_pieces_and_ends_with_usage(chat: openai.OpenAI) -> None:
     whole = chat.chat.completions.create(model="responder", messages=CHAT)
-    options: openai.types.chat.ChatCompletionStreamOptionsParam = {"include_usage": True}
+    options: ChatCompletionStreamOptionsParam = {"include_usage": True}
     with chat.chat.completions.create(model="responder", messages=CHAT, stream=True, stream_options=options) as stream:
         chunks = list(stream)
     pieces = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
