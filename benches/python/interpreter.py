@@ -7,6 +7,7 @@ keeps beside 64 threads that ask; what a process grows by in many calls. Each is
 from __future__ import annotations
 
 import argparse
+import signal
 import statistics
 import subprocess
 import sys
@@ -105,6 +106,8 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=100_000, help="how many calls a process grows in")
     parser.add_argument("--interrupts", type=int, default=100, help="how often Ctrl-C is pressed")
     arguments = parser.parse_args()
+    # A shell starts what it runs in the background with Ctrl-C ignored, and so would be what is started here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     imports, opens = zip(*(run(OPENING) for _ in range(5)))
     waits = sorted(run(INTERRUPTS.format(count=arguments.interrupts)))
     table(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import signal
 import subprocess
 import sys
 import textwrap
@@ -13,6 +14,9 @@ import antiphon
 import pytest
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+# A shell starts what it runs in the background with Ctrl-C ignored, and every program from there on would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
