@@ -87,7 +87,7 @@ ONNXRUNTIME = """
 """
 
 CLASSIFY = """
-    message, count = json.loads(sys.argv[1]), int(sys.argv[2])
+    message, count = sys.argv[1], int(sys.argv[2])
     one(message)
     opened = time.perf_counter()
     texts = [f"{message} {number}" for number in range(count)]
@@ -128,7 +128,7 @@ TRANSFORMERS_DECODER = """
 GENERATE = """
     write("Hello", 1)
     opened = time.perf_counter()
-    # About 300 tokens of random words, another beginning each time so that nothing is found again.
+    # About 300 tokens, another beginning each time so that nothing is found again.
     def prompt(number):
         return f"{number} says: " + "where is the order that I have paid for? " * 28
     first = took(lambda numbers=iter(range(100)): write(prompt(next(numbers)), 1), 3)
@@ -243,7 +243,7 @@ def main() -> None:
             arguments.rounds,
             CLASSIFY,
             models,
-            json.dumps(MESSAGE),
+            MESSAGE,
             "256",
         )
         compare(

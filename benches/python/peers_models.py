@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
@@ -117,7 +119,9 @@ def decoder(folder: Path) -> None:
     writer.close()
 
 
-def gguf_tensors(state: dict[str, torch.Tensor], heads: int, kv_heads: int):
+def gguf_tensors(
+    state: dict[str, torch.Tensor], heads: int, kv_heads: int
+) -> Iterator[tuple[str, numpy.ndarray[Any, Any]]]:
     """Tensors by their names in GGUF; there the rows of a head's two halves alternate."""
     names = {
         "self_attn.q_proj": "attn_q",

@@ -10,13 +10,14 @@ import textwrap
 from collections.abc import Iterator
 from typing import Callable
 
-import antiphon
-import pytest
+# A shell starts what it runs in the background with Ctrl-C ignored, and every program from there on would inherit that. Before
+# the package is imported, which must leave signals alone.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+import antiphon  # noqa: E402
+import pytest  # noqa: E402
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
-# A shell starts what it runs in the background with Ctrl-C ignored, and every program from there on would inherit that.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

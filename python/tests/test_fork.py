@@ -148,30 +148,3 @@ def test_faults_66_a_fork_while_many_are_at_work(run: Run) -> None:
             thread.join()
         """
     )
-
-
-def test_faults_66_a_server_that_preloads_opens_in_its_workers(run: Run) -> None:
-    """What gunicorn does with `preload_app`: the application is imported, then workers are forked from it."""
-    run(
-        """
-        import os, warnings
-        warnings.simplefilter("ignore")
-        import antiphon
-
-        _engine = None
-
-        def application(text):
-            global _engine
-            if _engine is None:
-                _engine = antiphon.Engine(threads=1, responder=None)
-            return _engine.analyze(text).intent.label
-
-        workers = []
-        for _ in range(2):
-            pid = os.fork()
-            if pid == 0:
-                raise SystemExit(0 if application("Hello") == "greeting" else 1)
-            workers.append(pid)
-        assert [os.waitpid(pid, 0)[1] for pid in workers] == [0, 0]
-        """
-    )
