@@ -13,10 +13,10 @@ use antiphon_kernels::{Arena, Pool};
 
 use crate::analyst::{Prepared, RANKING};
 use crate::batcher::Closing;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind};
 use crate::flight::Departure;
 use crate::job::{Ask, Job, Outcome};
-use crate::passes::Passes;
+use crate::passes::{Passes, in_passes};
 use crate::reply::{Degraded, Event, FinishReason, Usage};
 use crate::request::Generate;
 use crate::responder::foreign::{End, Foreign};
@@ -135,9 +135,8 @@ impl Compute {
         self.take_quick();
         let Some(analyst) = self.shared.analyst.clone() else { return };
         let is_alone = self.schedulers.iter().all(|scheduler| scheduler.len() == 0);
-        let tokens = if is_alone { PASS_TOKENS } else { PASS_TOKENS_BESIDE };
         let leave = |bytes| self.shared.queue.end_quick(bytes);
-        self.passes.step(&analyst, &mut self.pool, &mut self.arena, tokens, leave);
+        self.passes.step(&analyst, &mut self.pool, &mut self.arena, is_alone, leave);
     }
 
     fn take_quick(&mut self) {
@@ -358,29 +357,3 @@ impl Job {
         }
     }
 }
-
-/// Cuts texts into passes of a bounded number of tokens, so that scratch stays small.
-fn in_passes<T>(
-    texts: &[&Prepared],
-    mut compute: impl FnMut(&[&Prepared]) -> Result<Vec<T>>,
-) -> Result<Vec<T>> {
-    let mut results = Vec::with_capacity(texts.len());
-    let mut rest = texts;
-    while !rest.is_empty() {
-        let mut tokens = 0;
-        let fits = |text: &&&Prepared| {
-            tokens += text.tokens();
-            tokens <= PASS_TOKENS
-        };
-        let count = rest.iter().take_while(fits).count().max(1);
-        let (pass, left) = rest.split_at(count);
-        results.extend(compute(pass)?);
-        rest = left;
-    }
-    Ok(results)
-}
-
-/// Most tokens of one encoder pass: from about a hundred on a longer pass makes no token cheaper, and all others wait for it.
-const PASS_TOKENS: usize = 256;
-/// The same while sequences are written, whose next tokens wait for it.
-const PASS_TOKENS_BESIDE: usize = 64;

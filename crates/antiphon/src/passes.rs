@@ -52,16 +52,17 @@ impl Passes {
         self.analyses.0.is_empty() && self.rankings.0.is_empty() && self.embeddings.0.is_empty()
     }
 
-    /// One pass of each kind, of about so many tokens. Says of each caller who is through how many bytes its texts held,
-    /// before it gets its answer.
+    /// One pass of each kind, a short one where it is not alone. Says of each caller who is through how many bytes its texts
+    /// held, before it gets its answer.
     pub(crate) fn step(
         &mut self,
         analyst: &Analyst,
         pool: &mut Pool,
         arena: &mut Arena,
-        tokens: usize,
+        is_alone: bool,
         leave: impl Fn(usize),
     ) {
+        let tokens = if is_alone { PASS_TOKENS } else { PASS_TOKENS_BESIDE };
         self.analyses.step(tokens, |texts| analyst.analyze(pool, arena, texts, RANKING), &leave);
         self.rankings.step(tokens, |texts| analyst.analyze(pool, arena, texts, usize::MAX), &leave);
         self.embeddings.step(tokens, |texts| analyst.embed(pool, arena, texts), &leave);
@@ -167,6 +168,32 @@ impl<T> Caller<T> {
 pub(crate) fn bytes(texts: &[Prepared]) -> usize {
     texts.iter().map(|text| size_of::<Prepared>() + text.bytes()).sum()
 }
+
+/// Cuts texts into passes of a bounded number of tokens, so that scratch stays small.
+pub(crate) fn in_passes<T>(
+    texts: &[&Prepared],
+    mut compute: impl FnMut(&[&Prepared]) -> Result<Vec<T>>,
+) -> Result<Vec<T>> {
+    let mut results = Vec::with_capacity(texts.len());
+    let mut rest = texts;
+    while !rest.is_empty() {
+        let mut tokens = 0;
+        let fits = |text: &&&Prepared| {
+            tokens += text.tokens();
+            tokens <= PASS_TOKENS
+        };
+        let count = rest.iter().take_while(fits).count().max(1);
+        let (pass, left) = rest.split_at(count);
+        results.extend(compute(pass)?);
+        rest = left;
+    }
+    Ok(results)
+}
+
+/// Most tokens of one encoder pass: from about a hundred on a longer pass makes no token cheaper, and all others wait for it.
+const PASS_TOKENS: usize = 256;
+/// The same while sequences are written, whose next tokens wait for it.
+const PASS_TOKENS_BESIDE: usize = 64;
 
 #[cfg(test)]
 mod tests {
