@@ -3,6 +3,7 @@
 //! Weights are immutable and shared. A step takes rows of many sequences at once; the key/value rows of the sequences live
 //! in a [`BlockPool`] outside the model, so what runs together is the caller's choice and no result depends on it.
 
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 
 use antiphon_kernels::{Arena, KvRow, Matrix, Pool, Program, RopeScaling, RopeStyle, RopeTable, Rows, Value};
@@ -11,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{ConfigReader, GgufMetadata, Package, Weights};
 use crate::kv::{BlockPool, BlockTable};
 use crate::matrix;
+use crate::parallel::in_parallel;
 
 /// The shape of a decoder.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +60,25 @@ struct Layer {
     down: Matrix,
 }
 
+impl Layer {
+    fn load(weights: &Weights, config: &DecoderConfig, names: &Names, layer: usize) -> Result<Self> {
+        let DecoderConfig { hidden, heads, kv_heads, head_dim, ffn, .. } = *config;
+        let name = |part: &str| format!("{}{layer}.{part}", names.layer);
+        let [q, k, v] = [name(names.q), name(names.k), name(names.v)];
+        let qkv = [(q.as_str(), heads * head_dim), (&k, kv_heads * head_dim), (&v, kv_heads * head_dim)];
+        let [gate, up] = [name(names.gate), name(names.up)];
+        Ok(Self {
+            attention_norm: matrix::vector(weights, &name(names.attention_norm), hidden)?,
+            qkv: matrix::load(weights, &qkv, hidden)?,
+            qkv_bias: qkv_bias(weights, &qkv)?,
+            attention_out: matrix::load(weights, &[(&name(names.attention_out), hidden)], heads * head_dim)?,
+            ffn_norm: matrix::vector(weights, &name(names.ffn_norm), hidden)?,
+            gate_up: matrix::load(weights, &[(&gate, ffn), (&up, ffn)], hidden)?,
+            down: matrix::load(weights, &[(&name(names.down), hidden)], ffn)?,
+        })
+    }
+}
+
 /// One row of a step: a token of some sequence at its position.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {
@@ -72,50 +93,38 @@ pub struct Row<'a> {
 }
 
 impl Decoder {
-    /// Packs the weights of a model.
+    /// Packs the weights of a model on so many threads, and hashes its files meanwhile.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] for another architecture, [`ErrorKind::Invalid`] when config and tensors disagree.
-    pub fn load(package: &Package) -> Result<Self> {
-        let (config, names) = match &package.gguf {
-            Some(gguf) => (DecoderConfig::from_gguf(gguf, &package.weights)?, &GGUF_NAMES),
-            None => (DecoderConfig::from_json(&package.config_reader()?)?, &HF_NAMES),
+    pub fn load(package: &Package, threads: usize) -> Result<Self> {
+        let config = DecoderConfig::of(package)?;
+        let names = if package.gguf.is_some() { &GGUF_NAMES } else { &HF_NAMES };
+        let DecoderConfig { hidden, vocab, .. } = config;
+        let weights = &package.weights;
+        let (embedding, output) = (OnceLock::new(), OnceLock::new());
+        let table = |name, place: &OnceLock<Matrix>| {
+            let table = matrix::load(weights, &[(name, vocab)], hidden)?;
+            place.get_or_init(|| table);
+            Ok(None)
         };
-        Self::from_weights(config, names, &package.weights)
-    }
-
-    fn from_weights(config: DecoderConfig, names: &Names, weights: &Weights) -> Result<Self> {
-        let DecoderConfig { hidden, heads, kv_heads, head_dim, ffn, vocab, .. } = config;
-        let embedding = matrix::load(weights, &[(names.embedding, vocab)], hidden)?;
-        let output = match weights.tensor(names.output) {
-            Some(_) => Some(matrix::load(weights, &[(names.output, vocab)], hidden)?),
-            None => None,
-        };
-        let layers = (0..config.layers)
-            .map(|layer| {
-                let name = |part: &str| format!("{}{layer}.{part}", names.layer);
-                let [q, k, v] = [name(names.q), name(names.k), name(names.v)];
-                let qkv =
-                    [(q.as_str(), heads * head_dim), (&k, kv_heads * head_dim), (&v, kv_heads * head_dim)];
-                let [gate, up] = [name(names.gate), name(names.up)];
-                Ok(Layer {
-                    attention_norm: matrix::vector(weights, &name(names.attention_norm), hidden)?,
-                    qkv: matrix::load(weights, &qkv, hidden)?,
-                    qkv_bias: qkv_bias(weights, &qkv)?,
-                    attention_out: matrix::load(
-                        weights,
-                        &[(&name(names.attention_out), hidden)],
-                        heads * head_dim,
-                    )?,
-                    ffn_norm: matrix::vector(weights, &name(names.ffn_norm), hidden)?,
-                    gate_up: matrix::load(weights, &[(&gate, ffn), (&up, ffn)], hidden)?,
-                    down: matrix::load(weights, &[(&name(names.down), hidden)], ffn)?,
-                })
-            })
-            .collect::<Result<_>>()?;
+        // The long ones come first.
+        let layers = in_parallel(3 + config.layers, threads, |index| match index {
+            0 => table(names.embedding, &embedding),
+            1 if weights.tensor(names.output).is_some() => table(names.output, &output),
+            1 => Ok(None),
+            2 => {
+                package.fingerprint();
+                Ok(None)
+            }
+            _ => Layer::load(weights, &config, names, index - 3).map(Some),
+        })?;
+        let layers = layers.into_iter().flatten().collect();
+        let embedding = embedding.into_inner().expect("one of the parts");
+        let output = output.into_inner();
         let norm = matrix::vector(weights, names.norm, hidden)?;
         let rope = RopeTable::new(
-            head_dim,
+            config.head_dim,
             config.context_tokens,
             config.rope_theta,
             config.rope_scaling,
@@ -218,6 +227,17 @@ impl Decoder {
 }
 
 impl DecoderConfig {
+    /// The shape of the decoder in a package.
+    ///
+    /// # Errors
+    /// As [`Decoder::load`].
+    pub fn of(package: &Package) -> Result<Self> {
+        match &package.gguf {
+            Some(gguf) => Self::from_gguf(gguf, &package.weights),
+            None => Self::from_json(&package.config_reader()?),
+        }
+    }
+
     fn from_json(config: &ConfigReader<'_>) -> Result<Self> {
         let model_type = config.str_in("model_type", &["llama", "mistral", "qwen2"])?;
         let hidden = config.usize_in("hidden_size", WIDTHS)?;

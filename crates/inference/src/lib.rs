@@ -6,6 +6,7 @@ pub mod error;
 pub mod format;
 pub mod kv;
 mod matrix;
+pub mod parallel;
 pub mod sampling;
 pub mod stop;
 pub mod template;

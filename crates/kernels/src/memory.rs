@@ -1,6 +1,7 @@
 //! Zeroed memory on cache-line boundaries, and what is freed.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 /// Bytes of a cache line.
@@ -43,7 +44,10 @@ impl Aligned {
         let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
         let skipped = start.addr().get().wrapping_neg() % LINE;
         // SAFETY: fewer than LINE bytes are skipped, and there are LINE more than are needed.
-        Some(Aligned { at: unsafe { start.add(skipped) }, len, whole: Some((start, layout)) })
+        let at = unsafe { start.add(skipped) };
+        // SAFETY: `len` bytes from there on are owned and nobody else knows of them.
+        ask_for_huge_pages(unsafe { std::slice::from_raw_parts_mut(at.as_ptr().cast(), len) });
+        Some(Aligned { at, len, whole: Some((start, layout)) })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -77,6 +81,26 @@ impl Drop for Aligned {
         }
     }
 }
+
+/// Asks the system to back memory that is large, and not written yet, with large pages; it may refuse. A large page takes one fault
+/// instead of 512, and one entry of the page table when weights and key/value blocks are read in strides.
+pub fn ask_for_huge_pages(memory: &mut [MaybeUninit<u8>]) {
+    #[cfg(target_os = "linux")]
+    if memory.len() >= 2 * HUGE_PAGE {
+        let skipped = memory.as_ptr().addr().wrapping_neg() % HUGE_PAGE;
+        let whole = (memory.len() - skipped) / HUGE_PAGE * HUGE_PAGE;
+        // SAFETY: whole large pages inside the memory; advice changes no contents.
+        unsafe {
+            libc::madvise(memory.as_mut_ptr().add(skipped).cast(), whole, libc::MADV_HUGEPAGE);
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = memory;
+}
+
+/// Bytes of a large page on x86-64 and most of ARM.
+#[cfg(target_os = "linux")]
+const HUGE_PAGE: usize = 2 << 20;
 
 #[cfg(test)]
 mod tests {

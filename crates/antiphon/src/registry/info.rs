@@ -55,7 +55,7 @@ impl ModelInfo {
             task: task.into(),
             performance_metrics: manifest.map_or_else(Map::new, |manifest| manifest.card.clone()),
             config: package.config.clone(),
-            fingerprint: package.fingerprint.clone(),
+            fingerprint: package.fingerprint().to_owned(),
             bytes: bytes as u64,
         }
     }

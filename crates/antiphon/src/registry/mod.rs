@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use antiphon_inference::format::Package;
 use antiphon_inference::kv::BlockPool;
+use antiphon_inference::parallel::both;
 
 pub use self::info::{ModelInfo, ModelStatus};
 use crate::analyst::Analyst;
@@ -32,10 +33,10 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    /// Reads the models on as many as two of `threads` threads.
+    /// Reads the models on `threads` threads, and one more for the analyst where there are several.
     pub(crate) fn open(config: &EngineConfig, threads: usize) -> Result<Self> {
         let (understanding, answering) =
-            both(threads, || Understanding::open(config), || open_responders(config));
+            both(threads, || Understanding::open(config), || open_responders(config, threads));
         let Understanding { analyst, fingerprints, mut models } = understanding?;
         let responders = answering?;
         models.extend(responders.iter().map(|(_, model)| model.clone()));
@@ -80,7 +81,7 @@ impl Understanding {
         for (task, source) in config.heads() {
             let package = open(task, source, config)?;
             models.push(ModelInfo::of(task, &package, package.file_bytes as usize));
-            fingerprints.insert(task.to_owned(), package.fingerprint.clone());
+            fingerprints.insert(task.to_owned(), package.fingerprint().to_owned());
             trained.insert(task, package);
         }
         let mut analyst = None;
@@ -88,7 +89,7 @@ impl Understanding {
             let package = open("analyst", source, config)?;
             let loaded = Analyst::load(&package, &trained).map_err(|error| error.context("analyst"))?;
             models.insert(0, ModelInfo::of("analyst", &package, loaded.bytes()));
-            fingerprints.insert("analyst".to_owned(), package.fingerprint.clone());
+            fingerprints.insert("analyst".to_owned(), package.fingerprint().to_owned());
             analyst = Some(Arc::new(loaded));
         }
         Ok(Self { analyst, fingerprints, models })
@@ -96,7 +97,7 @@ impl Understanding {
 }
 
 /// What answers them; the engine's own responder first, where there is one.
-fn open_responders(config: &EngineConfig) -> Result<Vec<(Arc<Responder>, ModelInfo)>> {
+fn open_responders(config: &EngineConfig, threads: usize) -> Result<Vec<(Arc<Responder>, ModelInfo)>> {
     let mut responders: Vec<(Arc<Responder>, ModelInfo)> = Vec::new();
     let own = config.responder.iter().map(|source| ("responder", source));
     for (name, source) in own.chain(config.responders.iter().map(|(name, source)| (name.as_str(), source))) {
@@ -107,26 +108,12 @@ fn open_responders(config: &EngineConfig) -> Result<Vec<(Arc<Responder>, ModelIn
             return Err(Error::new(ErrorKind::InvalidConfig, what));
         }
         let package = open(name, source, config)?;
-        let responder = Responder::load(&package, name.to_owned(), config.context_tokens)
+        let responder = Responder::load(&package, name.to_owned(), config.context_tokens, threads)
             .map_err(|error| error.context(name))?;
         let model = ModelInfo::of(name, &package, responder.decoder.bytes());
         responders.push((Arc::new(responder), model));
     }
     Ok(responders)
-}
-
-/// Runs the first on a thread of its own meanwhile, where there may be two and the system starts one.
-fn both<A: Send, B>(threads: usize, first: impl Fn() -> A + Sync, second: impl FnOnce() -> B) -> (A, B) {
-    std::thread::scope(|scope| {
-        let start = || std::thread::Builder::new().name("antiphon-open".into()).spawn_scoped(scope, &first);
-        match (threads > 1).then(|| antiphon_kernels::with_signals_blocked(start)) {
-            Some(Ok(thread)) => {
-                let second = second();
-                (thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), second)
-            }
-            Some(Err(_)) | None => (first(), second()),
-        }
-    })
 }
 
 /// Opens the files of a slot.

@@ -9,8 +9,9 @@ pub(crate) mod scheduler;
 pub(crate) mod score;
 pub(crate) mod sequence;
 
-use antiphon_inference::decoder::Decoder;
+use antiphon_inference::decoder::{Decoder, DecoderConfig};
 use antiphon_inference::format::{Manifest, Package};
+use antiphon_inference::parallel::both;
 use antiphon_inference::template::ChatTemplate;
 use antiphon_inference::tokenizer::Tokenizer;
 
@@ -42,9 +43,16 @@ pub(crate) struct Responder {
 }
 
 impl Responder {
-    pub(crate) fn load(package: &Package, name: String, context_tokens: Option<usize>) -> Result<Self> {
-        let decoder = Decoder::load(package)?;
-        let tokenizer = Tokenizer::from_package(package, decoder.config().vocab)?;
+    pub(crate) fn load(
+        package: &Package,
+        name: String,
+        context_tokens: Option<usize>,
+        threads: usize,
+    ) -> Result<Self> {
+        let vocab = DecoderConfig::of(package)?.vocab;
+        let tokenizer = || Tokenizer::from_package(package, vocab);
+        let (tokenizer, decoder) = both(threads, tokenizer, || Decoder::load(package, threads));
+        let (decoder, tokenizer) = (decoder?, tokenizer?);
         let template = match package.chat_template {
             Some(_) => Some(ChatTemplate::from_package(package, &tokenizer)?),
             None => None,
@@ -57,7 +65,7 @@ impl Responder {
             );
             return Err(Error::new(ErrorKind::InvalidConfig, what));
         }
-        let fingerprint = package.fingerprint.clone();
+        let fingerprint = package.fingerprint().to_owned();
         let says_so = |manifest: &Manifest| manifest.card.get("instruct") == Some(&true.into());
         let is_instruct = template.is_some() && package.manifest.as_ref().is_none_or(says_so);
         Ok(Self { name, fingerprint, decoder, tokenizer, template, is_instruct, context_tokens })

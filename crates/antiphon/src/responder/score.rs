@@ -130,7 +130,7 @@ mod tests {
     fn an_answer_scores_what_was_reported_when_it_was_written() {
         let config = EngineConfig::default().analyst(None);
         let package = registry::open("responder", &ModelSource::Bundled, &config).unwrap();
-        let responder = Responder::load(&package, "responder".into(), None).unwrap();
+        let responder = Responder::load(&package, "responder".into(), None, 1).unwrap();
         let request = Generate::messages([Message::user("How do I cancel my order?")])
             .max_tokens(24)
             .logprobs(0)
@@ -157,7 +157,7 @@ mod tests {
     fn an_answer_without_room_is_read_as_far_as_it_fits() {
         let config = EngineConfig::default();
         let package = registry::open("responder", &ModelSource::Bundled, &config).unwrap();
-        let responder = Responder::load(&package, "responder".into(), Some(16)).unwrap();
+        let responder = Responder::load(&package, "responder".into(), Some(16), 1).unwrap();
         let mut scorer = Scorer::new(&responder, 1, Isa::detect(), 1 << 26).unwrap();
         let scores = scorer.score(&[5; 10], &[&[6; 100], &[6; 6]]).unwrap();
         assert_eq!(scores[0], scores[1]);

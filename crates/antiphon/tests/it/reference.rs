@@ -68,7 +68,7 @@ fn the_analyst_computes_what_its_recipe_recorded() {
 #[test]
 fn the_responder_computes_what_its_recipe_recorded() {
     let package = Package::from_bundle("responder", antiphon_models::RESPONDER).unwrap();
-    let decoder = Decoder::load(&package).unwrap();
+    let decoder = Decoder::load(&package, 2).unwrap();
     let tokenizer = Tokenizer::from_package(&package, decoder.config().vocab).unwrap();
     let template = ChatTemplate::from_package(&package, &tokenizer).unwrap();
     let mut pool = Pool::new(2, Isa::detect()).unwrap();

@@ -1,4 +1,4 @@
-//! Files as bytes: read whole into owned memory, or borrowed from the program, and hashed in the same pass.
+//! Files as bytes: read whole into owned memory, or borrowed from the program, and checked in the same pass.
 //!
 //! Nothing is mapped: a file that is cut or replaced while the model is in use cannot touch it. The bytes that are hashed
 //! are the bytes that are parsed.
@@ -23,10 +23,9 @@ enum Held {
     Static(&'static [u8]),
 }
 
-/// A file that was read, with what its bytes hash to.
+/// A file that was read.
 pub(crate) struct ReadFile {
     pub(crate) bytes: Bytes,
-    pub(crate) blake3: [u8; 32],
     /// Present when it was asked for.
     pub(crate) sha256: Option<[u8; 32]>,
 }
@@ -117,7 +116,7 @@ impl Directory {
         Ok(names)
     }
 
-    /// Reads and hashes the file of this name.
+    /// Reads the file of this name.
     pub(crate) fn read(&self, name: &str, expected: Expected) -> Result<ReadFile> {
         let mut path = self.path.join(name);
         let fail = |what: &str| Err(Error::invalid(format!("{}: {what}", quote_path(&self.path.join(name)))));
@@ -142,15 +141,15 @@ impl Directory {
             return fail("not a regular file");
         }
         check_size(name, metadata.len(), expected)?;
-        read_and_hash(file, name, metadata.len(), expected, &path)
+        read_whole(file, name, metadata.len(), expected, &path)
     }
 }
 
-/// Hashes bytes that are borrowed from the program.
+/// Bytes that are borrowed from the program.
 pub(crate) fn borrow(name: &str, bytes: &'static [u8], expected: Expected) -> Result<ReadFile> {
     check_size(name, bytes.len() as u64, expected)?;
     let sha256 = expected.sha256.then(|| sha256(bytes));
-    Ok(ReadFile { bytes: bytes.into(), blake3: blake3::hash(bytes).into(), sha256 })
+    Ok(ReadFile { bytes: bytes.into(), sha256 })
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
@@ -201,9 +200,8 @@ fn check_size(name: &str, len: u64, expected: Expected) -> Result<()> {
     Ok(())
 }
 
-fn read_and_hash(mut file: File, name: &str, len: u64, expected: Expected, path: &Path) -> Result<ReadFile> {
+fn read_whole(mut file: File, name: &str, len: u64, expected: Expected, path: &Path) -> Result<ReadFile> {
     let mut bytes = Vec::new();
-    let mut blake3 = blake3::Hasher::new();
     let mut sha256 = expected.sha256.then(Sha256::new);
     while (bytes.len() as u64) < len {
         let before = bytes.len();
@@ -220,7 +218,6 @@ fn read_and_hash(mut file: File, name: &str, len: u64, expected: Expected, path:
         if before == 0 {
             (expected.start)(name, read, len)?;
         }
-        blake3.update(read);
         if let Some(sha256) = &mut sha256 {
             sha256.update(read);
         }
@@ -228,16 +225,13 @@ fn read_and_hash(mut file: File, name: &str, len: u64, expected: Expected, path:
     if file.read(&mut [0]).map_err(|error| io_error(path, error))? != 0 {
         return Err(changed(name, len));
     }
-    Ok(ReadFile {
-        bytes: bytes.into(),
-        blake3: blake3.finalize().into(),
-        sha256: sha256.map(|sha256| sha256.finalize().into()),
-    })
+    Ok(ReadFile { bytes: bytes.into(), sha256: sha256.map(|sha256| sha256.finalize().into()) })
 }
 
 fn reserve(bytes: &mut Vec<u8>, name: &str, more: u64) -> Result<()> {
     let reserved = usize::try_from(more).map(|more| bytes.try_reserve_exact(more));
     if matches!(reserved, Ok(Ok(()))) {
+        antiphon_kernels::memory::ask_for_huge_pages(bytes.spare_capacity_mut());
         return Ok(());
     }
     Err(Error::new(ErrorKind::OutOfBudget, format!("{}: no memory for {more} bytes", quote(name))))

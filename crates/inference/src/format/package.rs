@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
 
@@ -32,10 +33,11 @@ pub struct Package {
     pub weights: Weights,
     /// The metadata of a GGUF file.
     pub gguf: Option<GgufMetadata>,
-    /// `blake3:` and 64 hexadecimal digits, over every file that was read for use, in the order of their names.
-    pub fingerprint: String,
-    /// Size of those files together.
+    /// Size of the files that were read for use, together.
     pub file_bytes: u64,
+    /// Their names and contents, in the order of their names.
+    files: Vec<(String, Bytes)>,
+    fingerprint: OnceLock<String>,
     /// What [`Package::verify`] still has to look at: bundles are not checked against their manifest at open.
     bundle: Vec<(String, &'static [u8])>,
 }
@@ -101,6 +103,21 @@ impl Package {
         Ok(())
     }
 
+    /// `blake3:` and 64 hexadecimal digits, over the names and contents of every file that was read for use. Computed when it is
+    /// first asked for, by whoever asks: hashing takes about as long as packing the weights, and can go on beside it.
+    pub fn fingerprint(&self) -> &str {
+        self.fingerprint.get_or_init(|| {
+            let mut hasher = blake3::Hasher::new();
+            for (name, bytes) in &self.files {
+                hasher.update(&(name.len() as u64).to_le_bytes());
+                hasher.update(name.as_bytes());
+                hasher.update(&(bytes.len() as u64).to_le_bytes());
+                hasher.update(blake3::hash(bytes).as_bytes());
+            }
+            format!("blake3:{}", hasher.finalize().to_hex())
+        })
+    }
+
     /// Typed access to `config.json`.
     ///
     /// # Errors
@@ -125,7 +142,7 @@ impl Package {
 
     fn from_gguf(name: &str, file: &str, read: ReadFile) -> Result<Self> {
         // The file may be called anything; its fingerprint does not depend on that.
-        let (fingerprint, file_bytes) = fingerprint(&mut [FileHash::new("model.gguf", &read)]);
+        let files = vec![("model.gguf".to_owned(), read.bytes.clone())];
         let (metadata, shard) = gguf::read(file, read.bytes)?;
         let mut weights = Weights::default();
         weights.push(shard)?;
@@ -140,8 +157,9 @@ impl Package {
             manifest: None,
             weights,
             gguf: Some(metadata),
-            fingerprint,
-            file_bytes,
+            file_bytes: size_of_all(&files),
+            files,
+            fingerprint: OnceLock::new(),
             bundle: Vec::new(),
         })
     }
@@ -153,23 +171,17 @@ enum Source<'a> {
     Bundle(&'a [(&'a str, &'static [u8])]),
 }
 
-/// Reads the files of one model, each at most once, and keeps what they hash to.
+/// Reads the files of one model, each at most once, and keeps them.
 struct Reader<'a> {
     source: Source<'a>,
     names: Vec<String>,
     manifest: Option<Manifest>,
-    hashes: Vec<FileHash>,
-}
-
-struct FileHash {
-    name: String,
-    bytes: u64,
-    blake3: [u8; 32],
+    files: Vec<(String, Bytes)>,
 }
 
 impl<'a> Reader<'a> {
     fn new(source: Source<'a>, names: Vec<String>) -> Result<Self> {
-        let mut reader = Self { source, names, manifest: None, hashes: Vec::new() };
+        let mut reader = Self { source, names, manifest: None, files: Vec::new() };
         if let Some(bytes) = reader.optional(Manifest::FILE, MAX_MANIFEST_BYTES)? {
             let manifest = Manifest::parse(&bytes)?;
             if let Source::Directory(_) = reader.source {
@@ -199,7 +211,7 @@ impl<'a> Reader<'a> {
             weights.present_q8_0()?;
         }
         self.read_unused()?;
-        let (fingerprint, file_bytes) = fingerprint(&mut self.hashes);
+        self.files.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         Ok(Package {
             name: self.manifest.as_ref().map_or(name, |manifest| manifest.name.clone()),
             config,
@@ -210,8 +222,9 @@ impl<'a> Reader<'a> {
             manifest: self.manifest,
             weights,
             gguf: None,
-            fingerprint,
-            file_bytes,
+            file_bytes: size_of_all(&self.files),
+            files: self.files,
+            fingerprint: OnceLock::new(),
             bundle: Vec::new(),
         })
     }
@@ -287,14 +300,14 @@ impl<'a> Reader<'a> {
     /// Reads what the manifest lists and nobody asked for, so that every checksum of a directory is checked.
     fn read_unused(&mut self) -> Result<()> {
         let (Source::Directory(_), Some(manifest)) = (&self.source, &self.manifest) else { return Ok(()) };
-        let is_read = |path: &str| self.hashes.iter().any(|hash| hash.name == path);
+        let is_read = |path: &str| self.files.iter().any(|(name, _)| name == path);
         let paths: Vec<String> =
             manifest.files.iter().map(|file| file.path.clone()).filter(|path| !is_read(path)).collect();
-        let used = self.hashes.len();
+        let used = self.files.len();
         for path in paths {
             self.read(&path, u64::MAX)?;
         }
-        self.hashes.truncate(used);
+        self.files.truncate(used);
         Ok(())
     }
 
@@ -325,7 +338,7 @@ impl<'a> Reader<'a> {
         if let (Some(manifest), Some(sha256)) = (&self.manifest, file.sha256) {
             check_sha256(manifest, name, sha256)?;
         }
-        self.hashes.push(FileHash::new(name, &file));
+        self.files.push((name.to_owned(), file.bytes.clone()));
         Ok(file.bytes)
     }
 
@@ -339,12 +352,6 @@ impl<'a> Reader<'a> {
             Source::Bundle(_) => quote(name),
         };
         Error::new(ErrorKind::NotFound, format!("{place}: not found"))
-    }
-}
-
-impl FileHash {
-    fn new(name: &str, file: &ReadFile) -> Self {
-        Self { name: name.to_owned(), bytes: file.bytes.len() as u64, blake3: file.blake3 }
     }
 }
 
@@ -375,16 +382,8 @@ fn check_sha256(manifest: &Manifest, name: &str, sha256: [u8; 32]) -> Result<()>
     }
 }
 
-fn fingerprint(files: &mut [FileHash]) -> (String, u64) {
-    files.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    let mut hasher = blake3::Hasher::new();
-    for file in &*files {
-        hasher.update(&(file.name.len() as u64).to_le_bytes());
-        hasher.update(file.name.as_bytes());
-        hasher.update(&file.bytes.to_le_bytes());
-        hasher.update(&file.blake3);
-    }
-    (format!("blake3:{}", hasher.finalize().to_hex()), files.iter().map(|file| file.bytes).sum())
+fn size_of_all(files: &[(String, Bytes)]) -> u64 {
+    files.iter().map(|(_, bytes)| bytes.len() as u64).sum()
 }
 
 /// Whether big matrices are stored as Q8_0 blocks in U8 tensors.

@@ -22,7 +22,7 @@ fn tokens(count: usize, seed: u64) -> Vec<u32> {
 }
 
 fn load(dir: &Path) -> Decoder {
-    Decoder::load(&Package::open(dir).unwrap()).unwrap()
+    Decoder::load(&Package::open(dir).unwrap(), 2).unwrap()
 }
 
 /// Logits after every token of `tokens`, read in chunks.
@@ -248,7 +248,7 @@ fn faults_9_and_20_what_disagrees_is_named() {
         edit(&mut config, &mut tensors);
         tiny::write(dir.path(), &config, &tensors);
         let package = Package::open(dir.path()).unwrap();
-        let error = Decoder::load(&package).err().unwrap();
+        let error = Decoder::load(&package, 2).err().unwrap();
         (error.kind(), error.to_string())
     };
     type Edit = fn(&mut serde_json::Value, &mut Tensors);

@@ -449,7 +449,7 @@ fn a_shape_is_presented_outermost_first() {
     let path = directory.path().join("tiny.Q8_0.gguf");
     fs::write(&path, &file).expect("writable");
     let package = Package::open(&path).expect("it is valid");
-    assert_eq!((package.name.as_str(), &package.fingerprint), ("tiny.Q8_0", &open(&file).fingerprint));
+    assert_eq!((package.name.as_str(), package.fingerprint()), ("tiny.Q8_0", open(&file).fingerprint()));
     let tensor = package.weights.expect("a", &[2, 3, 32]).expect("it has that shape");
     assert_eq!((tensor.dtype, tensor.bytes.len()), (Dtype::Q8_0, 6 * 34));
 }

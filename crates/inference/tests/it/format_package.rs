@@ -43,7 +43,7 @@ fn a_directory_is_read_whole() {
     write("chat_template.jinja", "file");
     let changed = Package::open(directory.path()).expect("it is whole");
     assert_eq!(changed.chat_template.as_deref(), Some("file"));
-    assert_ne!(changed.fingerprint, package.fingerprint);
+    assert_ne!(changed.fingerprint(), package.fingerprint());
     assert_eq!(changed.file_bytes, package.file_bytes + 4);
 }
 
@@ -267,7 +267,7 @@ fn a_file_that_is_replaced_meanwhile_is_read_old_or_new() {
         [f32_tensors(&[("a.weight", "2", &[1.0, 2.0])]), f32_tensors(&[("a.weight", "2", &[3.0, 4.0])])];
     let fingerprints = versions.each_ref().map(|version| {
         fs::write(path.join("model.safetensors"), version).expect("writable");
-        Package::open(path).expect("it is whole").fingerprint
+        Package::open(path).expect("it is whole").fingerprint().to_owned()
     });
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -284,7 +284,7 @@ fn a_file_that_is_replaced_meanwhile_is_read_old_or_new() {
             let package = Package::open(path).expect("it is whole at all times");
             let values = package.weights.expect("a.weight", &[2]).and_then(|t| t.to_f32()).expect("a float");
             let version = usize::from(values == [3.0, 4.0]);
-            assert_eq!(package.fingerprint, fingerprints[version]);
+            assert_eq!(package.fingerprint(), fingerprints[version]);
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
