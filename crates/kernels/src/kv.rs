@@ -178,7 +178,7 @@ impl KvCells {
 
 /// head_dim rounded up to whole vectors.
 #[inline(always)]
-pub(crate) fn padded(head_dim: usize) -> usize {
+pub(crate) const fn padded(head_dim: usize) -> usize {
     head_dim.next_multiple_of(LANES)
 }
 

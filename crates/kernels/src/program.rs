@@ -377,21 +377,22 @@ fn check_indices(name: &str, indices: &[u32], count: usize) {
     }
 }
 
-/// Runs of rows with one table, of at most `ROWS_OF_GROUP` rows.
+/// Rows with one table, in groups of about one size: at most `ROWS_OF_GROUP` rows, and two groups at least where there are so many
+/// rows to share out.
 fn groups_of_one_table(rows: &[KvRow<'_>]) -> Vec<Range<usize>> {
-    let mut groups: Vec<Range<usize>> = Vec::new();
-    for (i, row) in rows.iter().enumerate() {
-        match groups.last_mut() {
-            Some(group)
-                if group.len() < ROWS_OF_GROUP && std::ptr::eq(rows[group.start].table, row.table) =>
-            {
-                group.end = i + 1;
-            }
-            _ => groups.push(i..i + 1),
-        }
+    let mut groups = Vec::new();
+    let mut start = 0;
+    for run in rows.chunk_by(|a, b| std::ptr::eq(a.table, b.table)) {
+        let least = if run.len() < ROWS_TO_SHARE { 1 } else { 2 };
+        let count = run.len().div_ceil(ROWS_OF_GROUP).max(least);
+        let bound = |i: usize| start + i * run.len() / count;
+        groups.extend((0..count).map(|i| bound(i)..bound(i + 1)));
+        start += run.len();
     }
     groups
 }
 
+/// From so many rows on they are shared out.
+const ROWS_TO_SHARE: usize = 8;
 /// Rows of one sequence that a piece of an attention takes: enough to use what is loaded, few enough to share out.
 const ROWS_OF_GROUP: usize = 16;

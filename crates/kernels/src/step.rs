@@ -190,7 +190,7 @@ impl Step<'_> {
             Op::PackKeys { blocks, .. } => blocks.len(),
             Op::Attend { heads, groups, .. } => groups.len() * heads,
             Op::AttendCached { heads, kv_heads, groups, .. } => {
-                groups.len() * kv_heads * head_parts(*heads, *kv_heads, groups.len(), threads)
+                groups.len() * kv_heads * head_parts(*heads, *kv_heads, groups, threads)
             }
         }
     }
@@ -264,9 +264,10 @@ impl Step<'_> {
                 rows: rows_of(piece),
             }),
             Op::AttendCached { rotated, layer, heads, kv_heads, head_dim, rows, groups } => {
-                let parts = head_parts(*heads, *kv_heads, groups.len(), buffers.threads);
+                let parts = head_parts(*heads, *kv_heads, groups, buffers.threads);
+                // All pieces over one key/value head follow each other: they find it in the second cache.
                 let (part, piece) = (piece % parts, piece / parts);
-                let (kv_head, group) = (piece % kv_heads, &groups[piece / kv_heads]);
+                let (group, kv_head) = (&groups[piece % groups.len()], piece / groups.len());
                 let shared_by = heads / kv_heads;
                 let first = kv_head * shared_by;
                 let (q, out) = (buffers.plane(*rotated), buffers.plane(self.out));
@@ -289,10 +290,16 @@ fn rows_of_piece(out: &Slot, threads: usize) -> usize {
     out.rows.div_ceil(2 * threads).min(ROW_PIECE_BYTES / out.stride_bytes).max(1)
 }
 
-/// Into how many parts the heads that share keys are split, so that there is work for every thread.
-fn head_parts(heads: usize, kv_heads: usize, groups: usize, threads: usize) -> usize {
+/// Into how many parts the heads that share keys are split, so that there is work for every thread. Groups of few rows are no
+/// work beside those of many: with one token each of some sequences and a chunk of a prompt, the chunk is what is shared out.
+fn head_parts(heads: usize, kv_heads: usize, groups: &[Range<usize>], threads: usize) -> usize {
     let wanted = if threads == 1 { 1 } else { 3 * threads };
-    wanted.div_ceil(groups * kv_heads).min(heads / kv_heads)
+    let largest = groups.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
+    let large = groups.iter().filter(|group| 2 * group.len() > largest).count();
+    let shared_by = heads / kv_heads;
+    let parts = wanted.div_ceil(large.max(1) * kv_heads).min(shared_by);
+    // Of few heads, parts of one size.
+    if shared_by <= 4 && !shared_by.is_multiple_of(parts) { shared_by } else { parts }
 }
 
 /// How a product is cut: by rows, so that a piece's activations stay in the second cache, and by tiles.
