@@ -236,7 +236,7 @@ def collate(batch):
 
 def unseen_tokens(data, tokenizer):
     """The ids that some passes of examples do not have, single bytes above all: chance and the contrast made of them what they are, and
-    where an answer breaks down they would be written. Without weights they are never the likeliest."""
+    where an answer breaks down they would be written. A row of zeroes gives a logit of 0, far below that of what is likely."""
     seen = set(range(len(SPECIALS)))
     for number in range(PASSES_TO_SEE):
         for messages, _ in data.training(random.Random(f"{SEED} seen {number}")):
@@ -248,8 +248,10 @@ def unseen_tokens(data, tokenizer):
 def export(model, data, tokenizer, out, step, seconds):
     """Write the model's folder, then measure and record references with the weights as written."""
     out.mkdir(parents=True, exist_ok=True)
+    unseen = unseen_tokens(data, tokenizer)
+    print(f"{len(unseen)} tokens are in no example; their rows become nothing")
     with torch.no_grad():
-        model.model.embed_tokens.weight[unseen_tokens(data, tokenizer)] = 0
+        model.model.embed_tokens.weight[unseen] = 0
     save_weights(out / "model.safetensors", model.state_dict(), is_matrix)
     write_json(out / "config.json", CONFIG)
     save_tokenizer(tokenizer, out / "tokenizer.json")

@@ -1,4 +1,4 @@
-//! Zeroed memory on cache-line boundaries, and what is freed.
+//! Zeroed memory on cache-line boundaries, in large pages where it is large, and what is freed.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::mem::MaybeUninit;

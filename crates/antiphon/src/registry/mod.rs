@@ -33,7 +33,7 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    /// Reads the models on `threads` threads, and one more for the analyst where there are several.
+    /// Reads the models on `threads` threads; where there are several, one more each reads the analyst and a tokenizer.
     pub(crate) fn open(config: &EngineConfig, threads: usize) -> Result<Self> {
         let (understanding, answering) =
             both(threads, || Understanding::open(config), || open_responders(config, threads));
