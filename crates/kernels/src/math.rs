@@ -48,7 +48,7 @@ pub(crate) fn silu<S: Simd>(s: S, x: S::F32) -> S::F32 {
 /// 2^n for n in -126..=127.
 #[inline(always)]
 fn power_of_two<S: Simd>(s: S, n: S::I32) -> S::F32 {
-    s.with_bits(s.shift_left_23(s.add_i32(n, s.splat_i32(127))))
+    s.with_bits(s.shift_left(s.add_i32(n, s.splat_i32(127)), 23))
 }
 
 /// Horner's scheme; coefficients from the highest power down.

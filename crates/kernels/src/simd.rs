@@ -30,6 +30,8 @@ pub(crate) trait Simd: Copy + 'static {
     type I32: Copy;
     /// 64 weight bytes (16 rows of 4) made ready for `dot`.
     type Weights: Copy;
+    /// 64 weight bytes that are small, made ready for `dot_small`.
+    type Small: Copy;
 
     /// Both halves (2 x 16 rows) of a tile fit in registers at once.
     const WIDE: bool;
@@ -59,7 +61,11 @@ pub(crate) trait Simd: Copy + 'static {
     fn sub_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
     fn max_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
     fn and_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
-    fn shift_left_23(self, a: Self::I32) -> Self::I32;
+    fn or_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// By fewer than 32 bits, which are the same for all lanes.
+    fn shift_left(self, a: Self::I32, bits: i32) -> Self::I32;
+    /// By fewer than 32 bits; zeroes come in.
+    fn shift_right(self, a: Self::I32, bits: i32) -> Self::I32;
     /// Arithmetic shift right by one.
     fn halve_i32(self, a: Self::I32) -> Self::I32;
     fn sum_i32(self, a: Self::I32) -> i32;
@@ -74,10 +80,21 @@ pub(crate) trait Simd: Copy + 'static {
     /// To each lane adds the products of its four weights and the four bytes of `x`, all exact. Bytes of `x` are
     /// -127..=127.
     fn dot(self, sum: Self::I32, w: Self::Weights, x: i32) -> Self::I32;
+    /// The same with weights that stand for themselves. Sums start where the caller likes.
+    fn dot_small(self, sum: Self::I32, w: Self::Small, x: i32) -> Self::I32;
 
     /// # Safety
     /// 64 bytes are readable at `from`. They hold q + 128 for each weight q.
     unsafe fn load_weights(self, from: *const u8) -> Self::Weights;
+    /// # Safety
+    /// 64 bytes are readable at `from`. They hold weights of 0..=63.
+    unsafe fn load_small(self, from: *const u8) -> Self::Small;
+    /// # Safety
+    /// 64 bytes are readable at `from`, which need not be aligned.
+    unsafe fn load_i32(self, from: *const u8) -> Self::I32;
+    /// # Safety
+    /// 64 bytes are writable at `to`, which need not be aligned.
+    unsafe fn store_i32(self, a: Self::I32, to: *mut u8);
     /// # Safety
     /// 16 values are readable at `from`, which need not be aligned beyond f32.
     unsafe fn load(self, from: *const f32) -> Self::F32;
@@ -95,6 +112,9 @@ pub(crate) trait Simd: Copy + 'static {
     /// # Safety
     /// 16 half-precision values are readable at `from`.
     unsafe fn load_f16(self, from: *const u16) -> Self::F32;
+    /// # Safety
+    /// 16 values, the upper halves of f32, are readable at `from`.
+    unsafe fn load_bf16(self, from: *const u16) -> Self::F32;
     /// Rounds to nearest even.
     ///
     /// # Safety
@@ -162,8 +182,11 @@ mod tests {
                     s.sub_i32(i, j),
                     s.max_i32(i, j),
                     s.and_i32(i, j),
-                    s.shift_left_23(i),
+                    s.or_i32(i, j),
+                    s.shift_left(i, 23),
+                    s.shift_right(i, 4),
                     s.halve_i32(i),
+                    s.load_i32(self.weights.as_ptr()),
                 ] {
                     bits.extend([s.sum_i32(vector).cast_unsigned(), s.largest_i32(vector).cast_unsigned()]);
                     let mut out = [0.0; LANES];
@@ -178,6 +201,11 @@ mod tests {
                 let mut back = [0.0; LANES];
                 s.store(s.load_f16(halves.as_ptr()), back.as_mut_ptr());
                 bits.extend(back.map(canonical));
+                s.store(s.load_bf16(halves.as_ptr()), back.as_mut_ptr());
+                bits.extend(back.map(canonical));
+                let mut words = [0u8; 64];
+                s.store_i32(i, words.as_mut_ptr());
+                bits.extend(words.map(u32::from));
                 let mut bytes = [0i8; LANES];
                 s.store_i8(s.and_i32(i, s.splat_i32(127)), bytes.as_mut_ptr());
                 bits.extend(bytes.map(|byte| byte as u32));
@@ -185,6 +213,10 @@ mod tests {
                 let correction = -128 * x.iter().map(|&x| i32::from(x)).sum::<i32>();
                 let x = i32::from_ne_bytes(x.map(i8::cast_unsigned));
                 let dots = s.dot(s.dot_start(correction), s.load_weights(self.weights.as_ptr()), x);
+                s.store(s.with_bits(dots), back.as_mut_ptr());
+                bits.extend(back.map(f32::to_bits));
+                let small = self.weights.map(|weight| weight & 63);
+                let dots = s.dot_small(i, s.load_small(small.as_ptr()), x);
                 s.store(s.with_bits(dots), back.as_mut_ptr());
                 bits.extend(back.map(f32::to_bits));
             }
@@ -246,6 +278,24 @@ mod tests {
             for isa in Isa::available() {
                 let dot = Path::new(isa).expect("available").run(Dot(weight, x));
                 assert_eq!(dot, 4 * (i32::from(weight) - 128) * i32::from(x), "{}", isa.name());
+            }
+        }
+        for (weight, x) in [(63u8, 127i8), (63, -127), (0, 127)] {
+            struct Dot(u8, i8);
+            impl Kernel for Dot {
+                type Output = i32;
+
+                #[inline(always)]
+                fn run<S: Simd>(self, s: S) -> i32 {
+                    let four = i32::from_ne_bytes([self.1.cast_unsigned(); 4]);
+                    // SAFETY: 64 weights are loaded.
+                    let weights = unsafe { s.load_small([self.0; 64].as_ptr()) };
+                    s.largest_i32(s.dot_small(s.splat_i32(7), weights, four))
+                }
+            }
+            for isa in Isa::available() {
+                let dot = Path::new(isa).expect("available").run(Dot(weight, x));
+                assert_eq!(dot, 7 + 4 * i32::from(weight) * i32::from(x), "{}", isa.name());
             }
         }
     }

@@ -71,6 +71,7 @@ impl Simd for Avx2 {
     type I32 = [__m256i; 2];
     /// The signed weights and their magnitudes.
     type Weights = [[__m256i; 2]; 2];
+    type Small = [__m256i; 2];
 
     const WIDE: bool = false;
     const PANEL: usize = 4;
@@ -178,9 +179,20 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn shift_left_23(self, a: Self::I32) -> Self::I32 {
-        // SAFETY: an Avx2 exists only on a machine with these instructions.
-        unsafe { [_mm256_slli_epi32::<23>(a[0]), _mm256_slli_epi32::<23>(a[1])] }
+    fn or_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
+        both!(_mm256_or_si256(a, b))
+    }
+
+    #[inline(always)]
+    fn shift_left(self, a: Self::I32, bits: i32) -> Self::I32 {
+        let bits = self.splat_i32(bits);
+        both!(_mm256_sllv_epi32(a, bits))
+    }
+
+    #[inline(always)]
+    fn shift_right(self, a: Self::I32, bits: i32) -> Self::I32 {
+        let bits = self.splat_i32(bits);
+        both!(_mm256_srlv_epi32(a, bits))
     }
 
     #[inline(always)]
@@ -242,6 +254,21 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn dot_small(self, sum: Self::I32, w: Self::Small, x: i32) -> Self::I32 {
+        // Unsigned weights times signed activations: a pair is at most 2 * 63 * 127, far from saturating.
+        // SAFETY: an Avx2 exists only on a machine with these instructions.
+        unsafe {
+            let x = _mm256_set1_epi32(x);
+            let ones = _mm256_set1_epi16(1);
+            let pairs = [_mm256_maddubs_epi16(w[0], x), _mm256_maddubs_epi16(w[1], x)];
+            [
+                _mm256_add_epi32(sum[0], _mm256_madd_epi16(pairs[0], ones)),
+                _mm256_add_epi32(sum[1], _mm256_madd_epi16(pairs[1], ones)),
+            ]
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load_weights(self, from: *const u8) -> Self::Weights {
         // SAFETY: the caller vouches for 64 readable bytes.
         unsafe {
@@ -251,6 +278,27 @@ impl Simd for Avx2 {
                 _mm256_xor_si256(_mm256_loadu_si256(from.add(32).cast()), flip),
             ];
             [w, [_mm256_abs_epi8(w[0]), _mm256_abs_epi8(w[1])]]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_small(self, from: *const u8) -> Self::Small {
+        // SAFETY: as the caller vouches.
+        unsafe { self.load_i32(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_i32(self, from: *const u8) -> Self::I32 {
+        // SAFETY: the caller vouches for 64 readable bytes.
+        unsafe { [_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(32).cast())] }
+    }
+
+    #[inline(always)]
+    unsafe fn store_i32(self, a: Self::I32, to: *mut u8) {
+        // SAFETY: the caller vouches for 64 writable bytes.
+        unsafe {
+            _mm256_storeu_si256(to.cast(), a[0]);
+            _mm256_storeu_si256(to.add(32).cast(), a[1]);
         }
     }
 
@@ -294,6 +342,18 @@ impl Simd for Avx2 {
                 _mm256_cvtph_ps(_mm_loadu_si128(from.cast())),
                 _mm256_cvtph_ps(_mm_loadu_si128(from.add(8).cast())),
             ]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(self, from: *const u16) -> Self::F32 {
+        // SAFETY: the caller vouches for 16 readable values.
+        unsafe {
+            let upper = [
+                _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast())),
+                _mm256_cvtepu16_epi32(_mm_loadu_si128(from.add(8).cast())),
+            ];
+            self.with_bits(self.shift_left(upper, 16))
         }
     }
 

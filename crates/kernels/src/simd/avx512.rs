@@ -34,6 +34,7 @@ impl Simd for Avx512 {
     type F32 = __m512;
     type I32 = __m512i;
     type Weights = __m512i;
+    type Small = __m512i;
 
     const WIDE: bool = true;
     const PANEL: usize = 6;
@@ -129,8 +130,18 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn shift_left_23(self, a: __m512i) -> __m512i {
-        intrinsic!(_mm512_slli_epi32::<23>(a))
+    fn or_i32(self, a: __m512i, b: __m512i) -> __m512i {
+        intrinsic!(_mm512_or_si512(a, b))
+    }
+
+    #[inline(always)]
+    fn shift_left(self, a: __m512i, bits: i32) -> __m512i {
+        intrinsic!(_mm512_sllv_epi32(a, _mm512_set1_epi32(bits)))
+    }
+
+    #[inline(always)]
+    fn shift_right(self, a: __m512i, bits: i32) -> __m512i {
+        intrinsic!(_mm512_srlv_epi32(a, _mm512_set1_epi32(bits)))
     }
 
     #[inline(always)]
@@ -175,9 +186,32 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn dot_small(self, sum: __m512i, w: __m512i, x: i32) -> __m512i {
+        self.dot(sum, w, x)
+    }
+
+    #[inline(always)]
     unsafe fn load_weights(self, from: *const u8) -> __m512i {
         // SAFETY: the caller vouches for 64 readable bytes.
         unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_small(self, from: *const u8) -> __m512i {
+        // SAFETY: the caller vouches for 64 readable bytes.
+        unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_i32(self, from: *const u8) -> __m512i {
+        // SAFETY: the caller vouches for 64 readable bytes.
+        unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_i32(self, a: __m512i, to: *mut u8) {
+        // SAFETY: the caller vouches for 64 writable bytes.
+        unsafe { _mm512_storeu_si512(to.cast(), a) }
     }
 
     #[inline(always)]
@@ -208,6 +242,15 @@ impl Simd for Avx512 {
     unsafe fn load_f16(self, from: *const u16) -> __m512 {
         // SAFETY: the caller vouches for 16 readable half-precision values.
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(self, from: *const u16) -> __m512 {
+        // SAFETY: the caller vouches for 16 readable values.
+        unsafe {
+            let upper = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(upper))
+        }
     }
 
     #[inline(always)]

@@ -32,6 +32,7 @@ impl Simd for Portable {
     type F32 = [f32; LANES];
     type I32 = [i32; LANES];
     type Weights = [[i8; 4]; LANES];
+    type Small = [[u8; 4]; LANES];
 
     const WIDE: bool = false;
     const PANEL: usize = 4;
@@ -131,8 +132,18 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn shift_left_23(self, a: Self::I32) -> Self::I32 {
-        a.map(|a| a << 23)
+    fn or_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
+        zip(a, b, |a, b| a | b)
+    }
+
+    #[inline(always)]
+    fn shift_left(self, a: Self::I32, bits: i32) -> Self::I32 {
+        a.map(|a| a << bits)
+    }
+
+    #[inline(always)]
+    fn shift_right(self, a: Self::I32, bits: i32) -> Self::I32 {
+        a.map(|a| (a.cast_unsigned() >> bits).cast_signed())
     }
 
     #[inline(always)]
@@ -183,10 +194,40 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn dot_small(self, sum: Self::I32, w: Self::Small, x: i32) -> Self::I32 {
+        let x = x.to_ne_bytes().map(u8::cast_signed);
+        let mut out = sum;
+        for i in 0..LANES {
+            for j in 0..4 {
+                out[i] = out[i].wrapping_add(i32::from(w[i][j]) * i32::from(x[j]));
+            }
+        }
+        out
+    }
+
+    #[inline(always)]
     unsafe fn load_weights(self, from: *const u8) -> Self::Weights {
         // SAFETY: the caller vouches for 64 readable bytes; an array of bytes needs no alignment.
         let bytes = unsafe { from.cast::<[[u8; 4]; LANES]>().read() };
         bytes.map(|four| four.map(|w| (w ^ 0x80).cast_signed()))
+    }
+
+    #[inline(always)]
+    unsafe fn load_small(self, from: *const u8) -> Self::Small {
+        // SAFETY: the caller vouches for 64 readable bytes; an array of bytes needs no alignment.
+        unsafe { from.cast::<Self::Small>().read() }
+    }
+
+    #[inline(always)]
+    unsafe fn load_i32(self, from: *const u8) -> Self::I32 {
+        // SAFETY: the caller vouches for 64 readable bytes.
+        unsafe { from.cast::<Self::I32>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn store_i32(self, a: Self::I32, to: *mut u8) {
+        // SAFETY: the caller vouches for 64 writable bytes.
+        unsafe { to.cast::<Self::I32>().write_unaligned(a) }
     }
 
     #[inline(always)]
@@ -219,6 +260,12 @@ impl Simd for Portable {
     unsafe fn load_f16(self, from: *const u16) -> Self::F32 {
         // SAFETY: the caller vouches for 16 readable values.
         unsafe { from.cast::<[u16; LANES]>().read() }.map(|bits| f16::from_bits(bits).to_f32())
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(self, from: *const u16) -> Self::F32 {
+        // SAFETY: the caller vouches for 16 readable values.
+        unsafe { from.cast::<[u16; LANES]>().read() }.map(|bits| f32::from_bits(u32::from(bits) << 16))
     }
 
     #[inline(always)]
