@@ -12,7 +12,7 @@ use antiphon_benches::Comparison;
 use antiphon_inference::encoder::Encoder;
 use antiphon_inference::format::Package;
 use antiphon_inference::tokenizer::Tokenizer;
-use antiphon_kernels::{Arena, Isa, Matrix, Pool, Program, available_threads};
+use antiphon_kernels::{Arena, Format, Isa, Matrix, Pool, Program, available_threads};
 use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::{DType, Device, Module, Tensor};
 use candle_nn::VarBuilder;
@@ -48,7 +48,7 @@ fn product(pool: &mut Pool, n: usize, k: usize, rows: usize) -> Outcome<Comparis
     let weights = Tensor::randn(0f32, 1.0, (n, k), &Device::Cpu)?;
     let x = Tensor::randn(0f32, 1.0, (rows, k), &Device::Cpu)?;
     let quantized = QTensor::quantize(&weights, GgmlDType::Q8_0)?;
-    let matrix = Matrix::q8_0(&[&quantized.data()?], k)?;
+    let matrix = Matrix::new(&[(Format::Q8_0, &quantized.data()?)], k)?;
     let theirs = QMatMul::from_qtensor(quantized)?;
 
     // Our programs take their input from a table; copying the rows out of it counts as ours.

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use antiphon_kernels::{
-    Arena, Isa, KvRow, KvStore, Matrix, Pool, Program, RopeStyle, RopeTable, available_threads,
+    Arena, Format, Isa, KvRow, KvStore, Matrix, Pool, Program, RopeStyle, RopeTable, available_threads,
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -24,12 +24,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         bench.step()?;
         if isa != Isa::Portable {
             for (n, k) in [(1536, 576), (4864, 896), (576, 1536)] {
-                bench.gemv(n, k)?;
+                bench.gemv(Format::Q8_0, n, k)?;
+            }
+            for format in PACKED {
+                bench.gemv(format, 2048, 2048)?;
             }
         }
         for (n, k) in [(1536, 576), (4864, 896)] {
             for rows in [8, 32, 128] {
-                bench.gemm(n, k, rows)?;
+                bench.gemm(Format::Q8_0, n, k, rows)?;
+            }
+        }
+        for format in PACKED {
+            for rows in [8, 128] {
+                bench.gemm(format, 2048, 2048, rows)?;
             }
         }
         bench.attention(1, 1000)?;
@@ -37,6 +45,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     Ok(())
 }
+
+const PACKED: [Format; 8] = [
+    Format::Q8_0,
+    Format::Q4_0,
+    Format::Q5_0,
+    Format::Q4_K,
+    Format::Q5_K,
+    Format::Q6_K,
+    Format::F16,
+    Format::BF16,
+];
 
 struct Bench {
     pool: Pool,
@@ -60,9 +79,8 @@ impl Bench {
     }
 
     /// One row by many matrices, 150 MiB together, beside reading as many bytes.
-    fn gemv(&mut self, n: usize, k: usize) -> Outcome {
-        let count = (150 << 20) / (n * k * 34 / 32);
-        let matrices = matrices(n, k, count)?;
+    fn gemv(&mut self, format: Format, n: usize, k: usize) -> Outcome {
+        let matrices = matrices(format, n, k, 150 << 20)?;
         let bytes: usize = matrices.iter().map(Matrix::bytes).sum();
         let inputs = Matrix::f32(&[&vec![0.5; k]], k)?;
         let mut program = Program::new();
@@ -79,7 +97,7 @@ impl Bench {
             read = read.min(read_seconds(&buffer, threads));
         }
         println!(
-            "  gemv {n:5} x {k:5}          {:8.1} GB/s   read loop {:6.1} GB/s   {:4.0} %",
+            "  gemv {format:4?} {n:5} x {k:5}          {:8.1} GB/s   read loop {:6.1} GB/s   {:4.0} %",
             bytes as f64 / multiplied / 1e9,
             bytes as f64 / read / 1e9,
             100.0 * read / multiplied
@@ -88,9 +106,8 @@ impl Bench {
     }
 
     /// Many rows by matrices of 16 MiB together.
-    fn gemm(&mut self, n: usize, k: usize, rows: usize) -> Outcome {
-        let count = (16 << 20) / (n * k * 34 / 32);
-        let matrices = matrices(n, k, count)?;
+    fn gemm(&mut self, format: Format, n: usize, k: usize, rows: usize) -> Outcome {
+        let matrices = matrices(format, n, k, 16 << 20)?;
         let inputs = Matrix::f32(&[&vec![0.5; k]], k)?;
         let ids = vec![0; rows];
         let mut program = Program::new();
@@ -99,8 +116,8 @@ impl Bench {
             program.linear(x, matrix, None);
         }
         let seconds = self.fastest(&program, None)?;
-        let operations = 2.0 * (rows * n * k * count) as f64;
-        println!("  gemm {n:5} x {k:5}, {rows:3} rows {:7.0} GOP/s", operations / seconds / 1e9);
+        let operations = 2.0 * (rows * n * k * matrices.len()) as f64;
+        println!("  gemm {format:4?} {n:5} x {k:5}, {rows:3} rows {:7.0} GOP/s", operations / seconds / 1e9);
         Ok(())
     }
 
@@ -145,10 +162,17 @@ impl Bench {
     }
 }
 
-fn matrices(n: usize, k: usize, count: usize) -> Result<Vec<Matrix>, Box<dyn std::error::Error>> {
-    let block = [&[0x00, 0x2c][..], &[3; 32]].concat(); // scale 1/16
-    let file = block.repeat(n * k / 32);
-    Ok((0..count).map(|_| Matrix::q8_0(&[&file], k)).collect::<Result<_, _>>()?)
+/// As many matrices as so many bytes hold.
+fn matrices(
+    format: Format,
+    n: usize,
+    k: usize,
+    bytes: usize,
+) -> Result<Vec<Matrix>, Box<dyn std::error::Error>> {
+    let (inputs, block_bytes) = format.block();
+    let file = vec![0x2c; n * k / inputs * block_bytes]; // a scale of 1/15, weights of all kinds
+    let count = bytes / file.len();
+    Ok((0..count).map(|_| Matrix::new(&[(format, &file)], k)).collect::<Result<_, _>>()?)
 }
 
 fn read_seconds(buffer: &[u64], threads: usize) -> f64 {

@@ -25,7 +25,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Inside, from the bottom: `simd` (sixteen lanes on each instruction set), `math` (exp, erf), `quant`, `linear`,
+//! Inside, from the bottom: `simd` (sixteen lanes on each instruction set), `math` (exp, erf), `quant`, `nibbles`, `linear`,
 //! `attention`, `rows`, `rope` (kernels, written once over the lanes), `step` (which kernel runs on which piece),
 //! `program` and `arena` (recording, placing buffers), `executor` and `pool` (who runs a piece, and when).
 
@@ -37,12 +37,14 @@
 mod arena;
 mod attention;
 mod executor;
+mod format;
 mod isa;
 mod kv;
 mod linear;
 mod math;
 mod matrix;
 pub mod memory;
+mod nibbles;
 pub mod ops;
 mod plane;
 mod pool;
@@ -55,6 +57,7 @@ mod step;
 mod threads;
 
 pub use arena::{Arena, Rows};
+pub use format::Format;
 pub use isa::Isa;
 pub use kv::{KV_BLOCK, KvRow, KvStore, MAX_HEAD_DIM};
 pub use matrix::{Matrix, ShapeError};

@@ -4,16 +4,23 @@
 //! element is one lane: its blocks (or inputs) are added from first to last by one chain of fused multiply-adds,
 //! and k is never split. So an element has the same bits whatever panel it falls into.
 
-#![allow(clippy::needless_range_loop, reason = "loops of constant length over several register arrays")]
+mod floats;
+mod panel;
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
+use floats::Inputs;
+use panel::{Ahead, Blocks, Q8};
+pub(crate) use panel::{Block, Plain, PlainWeights};
+
+use crate::format::Format;
 use crate::isa::Kernel;
 use crate::math::{gelu, silu};
-use crate::matrix::{Format, Matrix, Q8_SCALES, Q8_TILE_BLOCK_BYTES, TILE};
-use crate::memory::LINE;
+use crate::matrix::{Matrix, TILE};
+use crate::nibbles::{self, MOST_BLOCKS, Nibbles, PlainGroup, Unpack};
 use crate::plane::{Plane, QuantPlane};
-use crate::quant::{self, BLOCK, CORRECTION, QUANT_BLOCK_BYTES, SCALE};
+use crate::quant::{self, BLOCK, QUANT_BLOCK_BYTES};
 use crate::simd::{LANES, Simd};
 
 /// What a product is taken of.
@@ -48,24 +55,36 @@ pub(crate) struct Linear<'a> {
     pub(crate) tiles: Range<usize>,
 }
 
+/// Rows that pass by a tile before the next rows do.
+struct Set {
+    rows: Range<usize>,
+    /// Which set it is, of how many.
+    index: usize,
+    count: usize,
+}
+
 impl Kernel for Linear<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let mut sums = Sums([[0.0; TILE]; MAX_PANEL]);
-        let mut partner_sums = Sums([[0.0; TILE]; MAX_PANEL]);
+        let (mut sums, mut partner_sums) = (Sums::new(), Sums::new());
+        let mut plain = PlainGroup::new();
+        // What has to be unpacked is unpacked for many rows.
+        let sets = if self.w.is_unpacked() {
+            split(self.rows.clone(), SET_ROWS)
+        } else {
+            split(self.rows.clone(), rows_of_panel::<S>(self.rows.len()))
+        };
         for tile in self.tiles.clone() {
-            let panels = panels(self.rows.clone(), S::PANEL);
-            let count = panels.len();
-            for (index, panel) in panels.enumerate() {
-                let ahead = Ahead::new(self.w.tile_bytes(), index, count);
-                self.multiply(s, tile, &panel, ahead, &mut sums);
+            for (index, rows) in sets.clone().enumerate() {
+                let set = Set { rows, index, count: sets.len() };
+                self.multiply(s, tile, &set, &mut sums, &mut plain);
                 if let Finish::SwiGlu { partner } = self.finish {
-                    self.multiply(s, tile + partner, &panel, ahead, &mut partner_sums);
+                    self.multiply(s, tile + partner, &set, &mut partner_sums, &mut plain);
                 }
-                for (i, row) in panel.enumerate() {
-                    self.finish_row(s, tile, row, &sums.0[i], &partner_sums.0[i]);
+                for (i, row) in set.rows.enumerate() {
+                    self.finish_row(s, tile, row, sums.row(i), partner_sums.row(i));
                 }
             }
             if let Some(quantized) = self.quantized {
@@ -78,56 +97,103 @@ impl Kernel for Linear<'_> {
 
 impl Linear<'_> {
     #[inline(always)]
-    fn multiply<S: Simd>(&self, s: S, tile: usize, rows: &Range<usize>, ahead: Ahead, sums: &mut Sums) {
-        match rows.len() {
-            1 => self.multiply_panel::<S, 1>(s, tile, rows.start, ahead, sums),
-            2 => self.multiply_panel::<S, 2>(s, tile, rows.start, ahead, sums),
-            3 => self.multiply_panel::<S, 3>(s, tile, rows.start, ahead, sums),
-            4 => self.multiply_panel::<S, 4>(s, tile, rows.start, ahead, sums),
-            5 => self.multiply_panel::<S, 5>(s, tile, rows.start, ahead, sums),
-            6 => self.multiply_panel::<S, 6>(s, tile, rows.start, ahead, sums),
-            7 => self.multiply_panel::<S, 7>(s, tile, rows.start, ahead, sums),
-            8 => self.multiply_panel::<S, 8>(s, tile, rows.start, ahead, sums),
-            n => unreachable!("a panel has 1 to 8 rows, not {n}"),
+    fn multiply<S: Simd>(&self, s: S, tile: usize, set: &Set, sums: &mut Sums, plain: &mut PlainGroup) {
+        let (format, w) = self.w.tile(tile);
+        match format {
+            Format::F32 => self.multiply_floats::<S, floats::F32>(s, w, set, sums),
+            Format::F16 => self.multiply_floats::<S, floats::F16>(s, w, set, sums),
+            Format::BF16 => self.multiply_floats::<S, floats::BF16>(s, w, set, sums),
+            Format::Q8_0 => self.multiply_bytes(s, w, set, sums),
+            Format::Q4_0 => self.multiply_nibbles::<S, nibbles::Q4_0>(s, w, set, sums, plain),
+            Format::Q4_1 => self.multiply_nibbles::<S, nibbles::Q4_1>(s, w, set, sums, plain),
+            Format::Q5_0 => self.multiply_nibbles::<S, nibbles::Q5_0>(s, w, set, sums, plain),
+            Format::Q5_1 => self.multiply_nibbles::<S, nibbles::Q5_1>(s, w, set, sums, plain),
+            Format::Q4_K => self.multiply_nibbles::<S, nibbles::Q4_K>(s, w, set, sums, plain),
+            Format::Q5_K => self.multiply_nibbles::<S, nibbles::Q5_K>(s, w, set, sums, plain),
+            Format::Q6_K => self.multiply_nibbles::<S, nibbles::Q6_K>(s, w, set, sums, plain),
         }
     }
 
     #[inline(always)]
-    fn multiply_panel<S: Simd, const M: usize>(
+    fn multiply_floats<S: Simd, F: floats::Float>(&self, s: S, w: *const u8, set: &Set, sums: &mut Sums) {
+        let Input::F32(x) = self.x else { unreachable!("numbers are multiplied with numbers") };
+        assert!(x.width() == self.w.k() && set.rows.end <= x.rows());
+        for rows in split(set.rows.clone(), rows_of_panel::<S>(set.rows.len())) {
+            let sums = sums.at(rows.start - set.rows.start);
+            let inputs = Inputs { w, count: self.w.k(), x: x.row(rows.start), stride: x.stride(), sums };
+            // SAFETY: a tile of a matrix has 32 k weights, rows have k values, as asserted, and a set has room for its sums.
+            unsafe { inputs.multiply::<S, F>(s, rows.len()) };
+        }
+    }
+
+    #[inline(always)]
+    fn multiply_bytes<S: Simd>(&self, s: S, w: *const u8, set: &Set, sums: &mut Sums) {
+        let (x, count) = self.quantized_input(set);
+        let panels = split(set.rows.clone(), rows_of_panel::<S>(set.rows.len()));
+        let of_set = panels.len();
+        for (index, rows) in panels.enumerate() {
+            let ahead = Ahead::new(count * Q8::BYTES, set.index * of_set + index, set.count * of_set);
+            let sums = sums.at(rows.start - set.rows.start);
+            let (x, stride) = (x.row(rows.start), x.stride());
+            // SAFETY: a tile of a matrix has its blocks, rows have as many, as asserted, and a set has room for its sums.
+            unsafe {
+                Blocks { w, count, x, stride, ahead, first: true, sums }.multiply::<S, Q8>(s, rows.len())
+            };
+        }
+    }
+
+    #[inline(always)]
+    fn multiply_nibbles<S: Simd, F: Nibbles>(
         &self,
         s: S,
-        tile: usize,
-        row: usize,
-        ahead: Ahead,
+        w: *const u8,
+        set: &Set,
         sums: &mut Sums,
+        plain: &mut PlainGroup,
     ) {
-        let tile = self.w.tile(tile);
-        match self.x {
-            Input::F32(x) => {
-                assert!(self.w.format() == Format::F32 && x.width() == self.w.k() && row + M <= x.rows());
-                s.call(F32Panel::<M> { tile, k: self.w.k(), x: x.row(row), stride: x.stride(), sums });
+        let (x, blocks) = self.quantized_input(set);
+        for start in (0..blocks).step_by(MOST_BLOCKS) {
+            let count = MOST_BLOCKS.min(blocks - start);
+            // SAFETY: a tile of a matrix has its groups, one after the other.
+            unsafe {
+                let from = w.add(start / F::BLOCKS * nibbles::group_bytes::<F>());
+                s.call(Unpack::<F>::new(from, count / F::BLOCKS, plain));
             }
-            Input::Q8(x) => {
-                let blocks = self.w.k() / BLOCK;
-                assert!(self.w.format() == Format::Q8 && x.blocks() == blocks);
-                let _last = x.row(row + M - 1);
-                s.call(Q8Panel::<M> { tile, blocks, x: x.row(row), stride: x.stride(), ahead, sums });
+            for rows in split(set.rows.clone(), rows_of_panel::<S>(set.rows.len())) {
+                let sums = sums.at(rows.start - set.rows.start);
+                // SAFETY: so many blocks were unpacked, rows have at least as many from `start` on, as asserted, and a set has
+                // room for its sums, which its first blocks have written.
+                unsafe {
+                    let (x, stride) = (x.row(rows.start).add(start * QUANT_BLOCK_BYTES), x.stride());
+                    let (ahead, first) = (Ahead::NONE, start == 0);
+                    let blocks = Blocks { w: plain.as_ptr(), count, x, stride, ahead, first, sums };
+                    blocks.multiply::<S, F::Plain>(s, rows.len());
+                }
             }
         }
     }
 
+    /// The input as int8, and its blocks.
     #[inline(always)]
-    fn finish_row<S: Simd>(&self, s: S, tile: usize, row: usize, sums: &[f32; TILE], partner: &[f32; TILE]) {
+    fn quantized_input(&self, set: &Set) -> (QuantPlane, usize) {
+        let Input::Q8(x) = self.x else { unreachable!("whole numbers are multiplied with whole numbers") };
+        assert!(x.blocks() == self.w.k() / BLOCK);
+        let _last = x.row(set.rows.end - 1);
+        (x, x.blocks())
+    }
+
+    #[inline(always)]
+    fn finish_row<S: Simd>(&self, s: S, tile: usize, row: usize, sums: *const f32, partner: *const f32) {
         for half in 0..2 {
             let column = tile * TILE + half * LANES;
             if column >= self.out.width() {
                 return;
             }
             let n = (self.out.width() - column).min(LANES);
-            // SAFETY: `n` columns from `column` on are within the row, and within the bias and residual, which are
-            // as wide; these columns of these rows belong to this piece.
+            // SAFETY: the sums are those of a row that was multiplied. `n` columns from `column` on are within the row, and
+            // within the bias and residual, which are as wide; these columns of these rows belong to this piece.
             unsafe {
-                let mut value = s.load(sums[half * LANES..].as_ptr());
+                let mut value = s.load(sums.add(half * LANES));
                 if let Some(bias) = self.bias {
                     value = s.add(value, s.load_first(n, bias[column..column + n].as_ptr()));
                 }
@@ -138,7 +204,7 @@ impl Linear<'_> {
                         value = s.add(value, s.load_first(n, residual.row(row).add(column)));
                     }
                     Finish::SwiGlu { .. } => {
-                        value = s.mul(silu(s, value), s.load(partner[half * LANES..].as_ptr()));
+                        value = s.mul(silu(s, value), s.load(partner.add(half * LANES)));
                     }
                 }
                 s.store_first(n, value, self.out.row(row).add(column));
@@ -147,169 +213,62 @@ impl Linear<'_> {
     }
 }
 
-/// Splits rows evenly into panels of at most `most`. Few rows make one or two of up to 8: fewer passes over a tile are worth
-/// more then than registers for all sums.
-fn panels(rows: Range<usize>, most: usize) -> impl ExactSizeIterator<Item = Range<usize>> {
-    let most = if most > 4 && rows.len() <= 2 * MAX_PANEL { MAX_PANEL } else { most };
+/// Rows of a panel where there are so many. Few rows make one or two panels of up to 8: fewer passes over a tile are worth more
+/// then than registers for all sums.
+fn rows_of_panel<S: Simd>(rows: usize) -> usize {
+    if S::PANEL > 4 && rows <= 2 * MAX_PANEL { MAX_PANEL } else { S::PANEL }
+}
+
+/// Splits rows evenly into parts of at most `most`.
+fn split(rows: Range<usize>, most: usize) -> impl ExactSizeIterator<Item = Range<usize>> + Clone {
     let count = rows.len().div_ceil(most);
     let (start, len) = (rows.start, rows.len());
     (0..count).map(move |i| start + i * len / count..start + (i + 1) * len / count)
 }
 
-/// The sums of one panel and tile.
+/// The sums of a set and a tile, not yet written.
 #[repr(align(64))]
-struct Sums([[f32; TILE]; MAX_PANEL]);
+struct Sums([[MaybeUninit<f32>; TILE]; SET_ROWS]);
 
-/// The lines of weights that are asked for while a block of a Q8 tile is multiplied.
-#[derive(Clone, Copy)]
-struct Ahead {
-    /// From the block to the first of them.
-    bytes: usize,
-    lines: usize,
-}
+impl Sums {
+    fn new() -> Self {
+        Sums([[MaybeUninit::uninit(); TILE]; SET_ROWS])
+    }
 
-impl Ahead {
-    /// Only the first panel of a tile finds it in memory. If it is the only one, the next lines are asked for; if there are
-    /// more, each asks for its share of the next tile, so that reading goes on while all of them compute.
-    fn new(tile_bytes: usize, panel: usize, panels: usize) -> Ahead {
-        if panels == 1 {
-            return Ahead { bytes: PREFETCH_BYTES, lines: BLOCK_LINES };
-        }
-        let (first, end) = (BLOCK_LINES * panel / panels, BLOCK_LINES * (panel + 1) / panels);
-        Ahead { bytes: tile_bytes + first * LINE, lines: end - first }
+    /// From those of a row on.
+    fn at(&mut self, row: usize) -> *mut f32 {
+        self.0[row..].as_mut_ptr().cast()
+    }
+
+    fn row(&self, row: usize) -> *const f32 {
+        self.0[row].as_ptr().cast()
     }
 }
 
-/// M rows times a Q8 tile.
-struct Q8Panel<'a, const M: usize> {
-    tile: *const u8,
-    blocks: usize,
-    x: *const u8,
-    stride: usize,
-    ahead: Ahead,
-    sums: &'a mut Sums,
-}
-
-impl<const M: usize> Kernel for Q8Panel<'_, M> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let mut sums = [[s.zero(); 2]; M];
-        let (mut w, mut x) = (self.tile, self.x);
-        for _ in 0..self.blocks {
-            for line in 0..self.ahead.lines {
-                s.prefetch(w.wrapping_add(self.ahead.bytes + line * LINE));
-            }
-            // SAFETY: the tile has `blocks` blocks of 17 lines, and each of the M rows of x has `blocks` blocks, as
-            // `multiply_panel` asserted; both pointers advance one block at a time.
-            unsafe {
-                let mut dots = [[s.splat_i32(0); M]; 2];
-                if S::WIDE {
-                    dot_block::<S, M, 0, 2>(s, w, x, self.stride, &mut dots);
-                } else {
-                    dot_block::<S, M, 0, 1>(s, w, x, self.stride, &mut dots);
-                    dot_block::<S, M, 1, 2>(s, w, x, self.stride, &mut dots);
-                }
-                let scales = w.add(Q8_SCALES).cast::<u16>();
-                let scales = [s.load_f16(scales), s.load_f16(scales.add(LANES))];
-                for r in 0..M {
-                    let scale = s.splat(x.add(r * self.stride + SCALE).cast::<f32>().read());
-                    for half in 0..2 {
-                        let scale = s.mul(scales[half], scale);
-                        sums[r][half] = s.fma(s.to_f32(dots[half][r]), scale, sums[r][half]);
-                    }
-                }
-                w = w.add(Q8_TILE_BLOCK_BYTES);
-                x = x.add(QUANT_BLOCK_BYTES);
-            }
-        }
-        store(s, &sums, self.sums);
-    }
-}
-
-/// The integer products of one block of M rows, for the halves H0..H1 of the tile.
-///
 /// # Safety
-/// A block of a tile is readable at `w`, and a quantized block at `x` and at each of the next M - 1 strides.
+/// 32 sums are readable for each of the rows.
 #[inline(always)]
-unsafe fn dot_block<S: Simd, const M: usize, const H0: usize, const H1: usize>(
-    s: S,
-    w: *const u8,
-    x: *const u8,
-    stride: usize,
-    dots: &mut [[S::I32; M]; 2],
-) {
-    // SAFETY: within the blocks the caller vouches for.
-    unsafe {
-        for r in 0..M {
-            let start = s.dot_start(x.add(r * stride + CORRECTION).cast::<i32>().read());
-            for h in H0..H1 {
-                dots[h][r] = start;
-            }
-        }
-        for quad in 0..BLOCK / 4 {
-            let mut weights = [s.load_weights(w.add(quad * 128 + H0 * 64)); 2];
-            for h in H0 + 1..H1 {
-                weights[h - H0] = s.load_weights(w.add(quad * 128 + h * 64));
-            }
-            for r in 0..M {
-                let four = x.add(r * stride + quad * 4).cast::<i32>().read();
-                for h in H0..H1 {
-                    dots[h][r] = s.dot(dots[h][r], weights[h - H0], four);
-                }
-            }
-        }
+unsafe fn load<S: Simd, const M: usize>(s: S, from: *const f32, to: &mut [[S::F32; 2]; M]) {
+    for (row, to) in to.iter_mut().enumerate() {
+        // SAFETY: as the caller vouches.
+        unsafe { *to = [s.load(from.add(row * TILE)), s.load(from.add(row * TILE + LANES))] };
     }
 }
 
-/// M rows times an F32 tile.
-struct F32Panel<'a, const M: usize> {
-    tile: *const u8,
-    k: usize,
-    x: *const f32,
-    stride: usize,
-    sums: &'a mut Sums,
-}
-
-impl<const M: usize> Kernel for F32Panel<'_, M> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let mut sums = [[s.zero(); 2]; M];
-        let w = self.tile.cast::<f32>();
-        for i in 0..self.k {
-            // SAFETY: the tile has k lines of 32 weights, and each of the M rows of x has k values, as
-            // `multiply_panel` asserted.
-            unsafe {
-                let weights = [s.load(w.add(i * TILE)), s.load(w.add(i * TILE + LANES))];
-                for r in 0..M {
-                    let value = s.splat(self.x.add(r * self.stride + i).read());
-                    for half in 0..2 {
-                        sums[r][half] = s.fma(weights[half], value, sums[r][half]);
-                    }
-                }
-            }
-        }
-        store(s, &sums, self.sums);
-    }
-}
-
+/// # Safety
+/// 32 sums are writable for each of the rows.
 #[inline(always)]
-fn store<S: Simd, const M: usize>(s: S, from: &[[S::F32; 2]; M], to: &mut Sums) {
-    for (from, to) in from.iter().zip(&mut to.0) {
-        // SAFETY: a row of sums has 32 values.
+unsafe fn store<S: Simd, const M: usize>(s: S, from: &[[S::F32; 2]; M], to: *mut f32) {
+    for (row, from) in from.iter().enumerate() {
+        // SAFETY: as the caller vouches.
         unsafe {
-            s.store(from[0], to.as_mut_ptr());
-            s.store(from[1], to.as_mut_ptr().add(LANES));
+            s.store(from[0], to.add(row * TILE));
+            s.store(from[1], to.add(row * TILE + LANES));
         }
     }
 }
 
 /// Rows a panel has at most.
 pub(crate) const MAX_PANEL: usize = 8;
-/// Cache lines of a block of a Q8 tile.
-const BLOCK_LINES: usize = Q8_TILE_BLOCK_BYTES / LINE;
-/// How far ahead the only panel asks for weights; running past the end of a matrix does no harm.
-const PREFETCH_BYTES: usize = 8192;
+/// Rows of a set at most: enough to make unpacking cheap, few enough for their sums to stay in the first cache.
+const SET_ROWS: usize = 96;

@@ -1,4 +1,4 @@
-//! Packed weights: tiles of 32 output rows, each one contiguous stream.
+//! Packed weights: tiles of 32 output rows, each one contiguous stream of exactly the bytes its rows have in a file.
 //!
 //! Q8_0, for each block b of 32 inputs of a tile, 17 cache lines (the file's 34 bytes a row and block):
 //!
@@ -10,27 +10,33 @@
 //! line 16: 32 f16 scales
 //! ```
 //!
-//! F32, for each input of a tile, two lines: the 32 rows. Rows past the last one are zero.
+//! F32, for each input of a tile, two lines: the 32 rows; F16 and BF16, one. Fewer bits: see [`crate::nibbles`]. Rows past the
+//! last one are zero.
 
 use std::fmt;
+use std::ops::Range;
 
-use half::f16;
+use half::{bf16, f16};
 
-use crate::memory::Aligned;
+use crate::format::Format;
+use crate::memory::{Aligned, LINE};
+use crate::nibbles::{self, Nibbles};
+use crate::quant::BLOCK;
 
 /// Packed weights `[n outputs, k inputs]`; immutable, shared.
 pub struct Matrix {
     tiles: Aligned,
-    format: Format,
+    sections: Vec<Section>,
     n: usize,
     k: usize,
 }
 
-/// How the weights are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Format {
-    F32,
-    Q8,
+/// Tiles of one format.
+struct Section {
+    format: Format,
+    tiles: Range<usize>,
+    /// Where in the matrix they begin.
+    start: usize,
 }
 
 /// A size that does not fit: what it is, its value, what was expected.
@@ -43,49 +49,91 @@ impl Matrix {
     /// # Errors
     /// A part that is not whole rows, no rows at all, `k` of 0, or no memory.
     pub fn f32(parts: &[&[f32]], k: usize) -> Result<Matrix, ShapeError> {
-        let lens: Vec<usize> = parts.iter().map(|part| part.len()).collect();
-        let (n, mut tiles) = Self::allocate(&lens, k, k, k.checked_mul(TILE * size_of::<f32>()))?;
-        let rows = parts.iter().flat_map(|part| part.chunks_exact(k));
-        for (row, weights) in rows.enumerate() {
-            let (tile, lane) = (row / TILE, row % TILE);
-            for (i, weight) in weights.iter().enumerate() {
-                let at = ((tile * k + i) * TILE + lane) * size_of::<f32>();
-                tiles.bytes_mut()[at..at + 4].copy_from_slice(&weight.to_ne_bytes());
-            }
+        let sizes: Vec<_> = parts.iter().map(|part| (Format::F32, part.len())).collect();
+        let mut matrix = Self::allocate(&sizes, k, k)?;
+        for (row, weights) in parts.iter().flat_map(|part| part.chunks_exact(k)).enumerate() {
+            let bytes = weights.iter().flat_map(|weight| weight.to_ne_bytes());
+            matrix.put_numbers::<4>(row, bytes);
         }
-        Ok(Matrix { tiles, format: Format::F32, n, k })
+        Ok(matrix)
     }
 
-    /// Packs rows of `k / 32` GGUF Q8_0 blocks (f16 scale, 32 signed bytes); the rows of `parts` stand one below
-    /// the other.
+    /// Packs rows of `k` weights as GGUF files have them; the rows of `parts` stand one below the other, each part in its own
+    /// format.
     ///
     /// # Errors
-    /// `k` not a multiple of 32, a part that is not whole rows, no rows at all, or no memory.
-    pub fn q8_0(parts: &[&[u8]], k: usize) -> Result<Matrix, ShapeError> {
-        if !k.is_multiple_of(BLOCK) {
-            return Err(ShapeError(format!("q8_0 matrix: k is {k}, expected a multiple of {BLOCK}")));
-        }
-        let blocks = k / BLOCK;
-        let lens: Vec<usize> = parts.iter().map(|part| part.len()).collect();
-        let (n, mut tiles) =
-            Self::allocate(&lens, k, blocks * FILE_BLOCK_BYTES, blocks.checked_mul(Q8_TILE_BLOCK_BYTES))?;
-        let rows = parts.iter().flat_map(|part| part.chunks_exact(blocks * FILE_BLOCK_BYTES));
-        for (row, file_blocks) in rows.enumerate() {
-            let (tile, lane) = (row / TILE, row % TILE);
-            let tile =
-                &mut tiles.bytes_mut()[tile * blocks * Q8_TILE_BLOCK_BYTES..][..blocks * Q8_TILE_BLOCK_BYTES];
-            let packed = tile.chunks_exact_mut(Q8_TILE_BLOCK_BYTES);
-            for (packed, file) in packed.zip(file_blocks.chunks_exact(FILE_BLOCK_BYTES)) {
-                let (scale, weights) = file.split_at(2);
-                packed[Q8_SCALES + 2 * lane..][..2].copy_from_slice(scale);
-                for (quad, weights) in weights.chunks_exact(4).enumerate() {
-                    let weights = u32::from_ne_bytes([weights[0], weights[1], weights[2], weights[3]]);
-                    let weights = (weights ^ 0x8080_8080).to_ne_bytes();
-                    packed[quad * 4 * TILE + 4 * lane..][..4].copy_from_slice(&weights);
-                }
+    /// `k` not whole blocks, a part that is not whole rows, no rows at all, or no memory. Numbers beside steps of a scale
+    /// ([`Format::is_float`]), or another format where no tile begins: not at a multiple of [`Matrix::TILE_ROWS`] rows.
+    pub fn new(parts: &[(Format, &[u8])], k: usize) -> Result<Matrix, ShapeError> {
+        let sizes: Vec<_> = parts.iter().map(|&(format, bytes)| (format, bytes.len())).collect();
+        let mut first = None;
+        for (i, &(format, _)) in parts.iter().enumerate() {
+            let (inputs, _) = format.block();
+            if !k.is_multiple_of(inputs) {
+                return Err(ShapeError(format!(
+                    "matrix of {format:?}: k is {k}, expected a multiple of {inputs}"
+                )));
+            }
+            if *first.get_or_insert(format.is_float()) != format.is_float() {
+                return Err(ShapeError(format!(
+                    "matrix: part {i} is {format:?}, expected a format like that of part 0"
+                )));
             }
         }
-        Ok(Matrix { tiles, format: Format::Q8, n, k })
+        let mut matrix = Self::allocate(&sizes, k, 0)?;
+        let mut row = 0;
+        for &(format, bytes) in parts {
+            for weights in bytes.chunks_exact(row_bytes(format, k)) {
+                matrix.put(row, format, weights);
+                row += 1;
+            }
+        }
+        Ok(matrix)
+    }
+
+    /// Puts the weights of one row of a file into its tile.
+    fn put(&mut self, row: usize, format: Format, weights: &[u8]) {
+        match format {
+            Format::F32 => self.put_numbers::<4>(row, weights.iter().copied()),
+            Format::F16 | Format::BF16 => self.put_numbers::<2>(row, weights.iter().copied()),
+            Format::Q8_0 => self.put_bytes(row, weights),
+            Format::Q4_0 => self.put_nibbles::<nibbles::Q4_0>(row, weights),
+            Format::Q4_1 => self.put_nibbles::<nibbles::Q4_1>(row, weights),
+            Format::Q5_0 => self.put_nibbles::<nibbles::Q5_0>(row, weights),
+            Format::Q5_1 => self.put_nibbles::<nibbles::Q5_1>(row, weights),
+            Format::Q4_K => self.put_nibbles::<nibbles::Q4_K>(row, weights),
+            Format::Q5_K => self.put_nibbles::<nibbles::Q5_K>(row, weights),
+            Format::Q6_K => self.put_nibbles::<nibbles::Q6_K>(row, weights),
+        }
+    }
+
+    fn put_numbers<const BYTES: usize>(&mut self, row: usize, mut weights: impl Iterator<Item = u8>) {
+        let (tile, lane) = self.tile_mut(row);
+        for line in tile.chunks_exact_mut(TILE * BYTES) {
+            line[BYTES * lane..][..BYTES].fill_with(|| weights.next().expect("a row has k weights"));
+        }
+    }
+
+    fn put_bytes(&mut self, row: usize, weights: &[u8]) {
+        let (tile, lane) = self.tile_mut(row);
+        let (_, file_bytes) = Format::Q8_0.block();
+        for (packed, file) in tile.chunks_exact_mut(TILE * file_bytes).zip(weights.chunks_exact(file_bytes)) {
+            let (scale, weights) = file.split_at(2);
+            packed[TILE * BLOCK + 2 * lane..][..2].copy_from_slice(scale);
+            for (quad, weights) in weights.chunks_exact(4).enumerate() {
+                let weights = u32::from_ne_bytes([weights[0], weights[1], weights[2], weights[3]]);
+                let weights = (weights ^ 0x8080_8080).to_ne_bytes();
+                packed[quad * 4 * TILE + 4 * lane..][..4].copy_from_slice(&weights);
+            }
+        }
+    }
+
+    fn put_nibbles<F: Nibbles>(&mut self, row: usize, weights: &[u8]) {
+        let (tile, lane) = self.tile_mut(row);
+        let groups = tile.chunks_exact_mut(nibbles::group_bytes::<F>());
+        for (group, file) in groups.zip(weights.chunks_exact(F::FILE_BYTES)) {
+            nibbles::pack::<F>(file, lane, group);
+        }
     }
 
     /// Output rows.
@@ -110,87 +158,144 @@ impl Matrix {
     pub fn row(&self, row: usize, out: &mut [f32]) {
         assert!(row < self.n, "row {row} of a matrix of {} rows", self.n);
         assert_eq!(out.len(), self.k, "the output of a row has k values");
-        let tile = &self.tiles.bytes()[row / TILE * self.tile_bytes()..][..self.tile_bytes()];
-        let lane = row % TILE;
-        match self.format {
-            Format::F32 => {
-                for (out, line) in out.iter_mut().zip(tile.chunks_exact(TILE * 4)) {
-                    let w = &line[4 * lane..][..4];
-                    *out = f32::from_ne_bytes([w[0], w[1], w[2], w[3]]);
-                }
-            }
-            Format::Q8 => {
-                for (out, packed) in out.chunks_exact_mut(BLOCK).zip(tile.chunks_exact(Q8_TILE_BLOCK_BYTES)) {
-                    let scale = &packed[Q8_SCALES + 2 * lane..][..2];
-                    let scale = f16::from_le_bytes([scale[0], scale[1]]).to_f32();
-                    for (quad, out) in out.chunks_exact_mut(4).enumerate() {
-                        let weights = &packed[quad * 4 * TILE + 4 * lane..][..4];
-                        for (out, weight) in out.iter_mut().zip(weights) {
-                            *out = f32::from((weight ^ 0x80).cast_signed()) * scale;
-                        }
-                    }
-                }
-            }
+        let (format, range) = self.tile_range(row / TILE);
+        let (tile, lane) = (&self.tiles.bytes()[range], row % TILE);
+        match format {
+            Format::F32 => read_numbers(tile, lane, out, f32::from_ne_bytes),
+            Format::F16 => read_numbers(tile, lane, out, |bytes| f16::from_le_bytes(bytes).to_f32()),
+            Format::BF16 => read_numbers(tile, lane, out, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+            Format::Q8_0 => read_bytes(tile, lane, out),
+            Format::Q4_0 => nibbles::read_row::<nibbles::Q4_0>(tile, lane, out),
+            Format::Q4_1 => nibbles::read_row::<nibbles::Q4_1>(tile, lane, out),
+            Format::Q5_0 => nibbles::read_row::<nibbles::Q5_0>(tile, lane, out),
+            Format::Q5_1 => nibbles::read_row::<nibbles::Q5_1>(tile, lane, out),
+            Format::Q4_K => nibbles::read_row::<nibbles::Q4_K>(tile, lane, out),
+            Format::Q5_K => nibbles::read_row::<nibbles::Q5_K>(tile, lane, out),
+            Format::Q6_K => nibbles::read_row::<nibbles::Q6_K>(tile, lane, out),
         }
     }
 
-    pub(crate) fn format(&self) -> Format {
-        self.format
+    /// Products take activations as f32, not as int8.
+    pub(crate) fn is_float(&self) -> bool {
+        self.sections[0].format.is_float()
+    }
+
+    /// Some tiles are unpacked before they are multiplied.
+    pub(crate) fn is_unpacked(&self) -> bool {
+        self.sections.iter().any(|section| !section.format.is_float() && section.format != Format::Q8_0)
     }
 
     pub(crate) fn tile_count(&self) -> usize {
         self.n.div_ceil(TILE)
     }
 
+    /// Bytes of a tile, on average.
     pub(crate) fn tile_bytes(&self) -> usize {
-        match self.format {
-            Format::F32 => self.k * TILE * size_of::<f32>(),
-            Format::Q8 => self.k / BLOCK * Q8_TILE_BLOCK_BYTES,
-        }
+        self.tiles.len() / self.tile_count()
     }
 
-    /// `tile_bytes` bytes, at a cache line.
-    pub(crate) fn tile(&self, tile: usize) -> *const u8 {
-        assert!(tile < self.tile_count());
-        // SAFETY: within the allocation, which has tile_count tiles.
-        unsafe { self.tiles.as_ptr().add(tile * self.tile_bytes()) }
+    /// The format of a tile and its bytes, which begin at a cache line.
+    #[inline]
+    pub(crate) fn tile(&self, tile: usize) -> (Format, *const u8) {
+        let (format, range) = self.tile_range(tile);
+        (format, self.tiles.bytes()[range].as_ptr())
     }
 
-    /// Counts the rows of parts of so many elements and makes room for their tiles.
-    fn allocate(
-        lens: &[usize],
-        k: usize,
-        row_len: usize,
-        tile_bytes: Option<usize>,
-    ) -> Result<(usize, Aligned), ShapeError> {
+    fn tile_mut(&mut self, row: usize) -> (&mut [u8], usize) {
+        let (_, range) = self.tile_range(row / TILE);
+        (&mut self.tiles.bytes_mut()[range], row % TILE)
+    }
+
+    /// # Panics
+    /// If there is no such tile.
+    #[inline]
+    fn tile_range(&self, tile: usize) -> (Format, Range<usize>) {
+        let section = self.sections.iter().find(|section| section.tiles.contains(&tile));
+        let section = section.unwrap_or_else(|| panic!("tile {tile} of {}", self.tile_count()));
+        let bytes = TILE * row_bytes(section.format, self.k);
+        let start = section.start + (tile - section.tiles.start) * bytes;
+        (section.format, start..start + bytes)
+    }
+
+    /// Makes room for rows of parts of so many bytes, or of so many values where `row_len` is given.
+    fn allocate(parts: &[(Format, usize)], k: usize, row_len: usize) -> Result<Matrix, ShapeError> {
         if k == 0 {
             return Err(ShapeError("matrix: k is 0, expected at least 1".into()));
         }
-        for (i, len) in lens.iter().enumerate() {
+        let (mut n, mut start) = (0_usize, Some(0_usize));
+        let mut sections: Vec<Section> = Vec::new();
+        for (i, &(format, len)) in parts.iter().enumerate() {
+            let row_len = if row_len == 0 { row_bytes(format, k) } else { row_len };
             if !len.is_multiple_of(row_len) {
                 return Err(ShapeError(format!(
                     "matrix: part {i} has {len} elements, expected a multiple of {row_len}"
                 )));
             }
+            if sections.last().is_none_or(|section| section.format != format) {
+                if !n.is_multiple_of(TILE) {
+                    return Err(ShapeError(format!(
+                        "matrix: part {i} of {format:?} begins at row {n}, expected a multiple of {TILE}"
+                    )));
+                }
+                sections.push(Section { format, tiles: n / TILE..n / TILE, start: start.unwrap_or(0) });
+            }
+            n += len / row_len;
+            let section = sections.last_mut().expect("there is one now");
+            section.tiles.end = n.div_ceil(TILE);
+            start = section
+                .tiles
+                .len()
+                .checked_mul(TILE * row_bytes(format, k))
+                .and_then(|bytes| bytes.checked_add(section.start));
         }
-        let n: usize = lens.iter().map(|len| len / row_len).sum();
         if n == 0 {
             return Err(ShapeError("matrix: no rows, expected at least 1".into()));
         }
-        let bytes = tile_bytes.and_then(|bytes| bytes.checked_mul(n.div_ceil(TILE)));
-        let tiles = bytes.and_then(Aligned::zeroed);
+        let tiles = start.and_then(Aligned::zeroed);
         let tiles = tiles.ok_or_else(|| ShapeError(format!("matrix: no memory for {n} rows of {k}")))?;
-        Ok((n, tiles))
+        sections.retain(|section| !section.tiles.is_empty());
+        Ok(Matrix { tiles, sections, n, k })
+    }
+
+    /// Output rows of a tile.
+    pub const TILE_ROWS: usize = TILE;
+}
+
+/// Bytes that `k` inputs of one row take, which are whole blocks.
+fn row_bytes(format: Format, k: usize) -> usize {
+    let (inputs, bytes) = format.block();
+    (k / inputs).saturating_mul(bytes)
+}
+
+fn read_numbers<const BYTES: usize>(
+    tile: &[u8],
+    lane: usize,
+    out: &mut [f32],
+    number: impl Fn([u8; BYTES]) -> f32,
+) {
+    for (out, line) in out.iter_mut().zip(tile.chunks_exact(TILE * BYTES)) {
+        *out = number(line[BYTES * lane..][..BYTES].try_into().expect("so many bytes"));
+    }
+}
+
+fn read_bytes(tile: &[u8], lane: usize, out: &mut [f32]) {
+    let packed = tile.chunks_exact(TILE * Format::Q8_0.block().1);
+    for (out, packed) in out.chunks_exact_mut(BLOCK).zip(packed) {
+        let scale = &packed[TILE * BLOCK + 2 * lane..][..2];
+        let scale = f16::from_le_bytes([scale[0], scale[1]]).to_f32();
+        for (quad, out) in out.chunks_exact_mut(4).enumerate() {
+            let weights = &packed[quad * 4 * TILE + 4 * lane..][..4];
+            for (out, weight) in out.iter_mut().zip(weights) {
+                *out = f32::from((weight ^ 0x80).cast_signed()) * scale;
+            }
+        }
     }
 }
 
 impl fmt::Debug for Matrix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Matrix")
-            .field("n", &self.n)
-            .field("k", &self.k)
-            .field("format", &self.format)
-            .finish()
+        let formats: Vec<Format> = self.sections.iter().map(|section| section.format).collect();
+        f.debug_struct("Matrix").field("n", &self.n).field("k", &self.k).field("formats", &formats).finish()
     }
 }
 
@@ -210,13 +315,7 @@ impl std::error::Error for ShapeError {}
 
 /// Output rows of a tile.
 pub(crate) const TILE: usize = 32;
-/// Inputs that share a scale.
-pub(crate) const BLOCK: usize = 32;
-/// Bytes of a block of a Q8 tile, and where in it the scales begin.
-pub(crate) const Q8_TILE_BLOCK_BYTES: usize = 17 * 64;
-pub(crate) const Q8_SCALES: usize = 16 * 64;
-/// Bytes of a block of one row in a GGUF file.
-const FILE_BLOCK_BYTES: usize = 34;
+const _: () = assert!(TILE * 2 == LINE);
 
 #[cfg(test)]
 mod tests {
@@ -251,7 +350,7 @@ mod tests {
                 expected.push(f32::from(weight) * scale.to_f32());
             }
         }
-        let matrix = Matrix::q8_0(&[&file], blocks * 32).expect("whole rows");
+        let matrix = Matrix::new(&[(Format::Q8_0, &file)], blocks * 32).expect("whole rows");
         let mut row = vec![0.0; blocks * 32];
         for r in 0..n {
             matrix.row(r, &mut row);
@@ -263,10 +362,22 @@ mod tests {
     #[test]
     fn sizes_that_do_not_fit_are_errors_that_name_them() {
         let message = |result: Result<Matrix, ShapeError>| result.expect_err("must be refused").to_string();
-        assert_eq!(message(Matrix::q8_0(&[&[0; 34]], 33)), "q8_0 matrix: k is 33, expected a multiple of 32");
+        let q8 = |bytes: &'static [u8]| (Format::Q8_0, bytes);
         assert_eq!(
-            message(Matrix::q8_0(&[&[0; 34], &[0; 35]], 32)),
+            message(Matrix::new(&[q8(&[0; 34])], 33)),
+            "matrix of Q8_0: k is 33, expected a multiple of 32"
+        );
+        assert_eq!(
+            message(Matrix::new(&[q8(&[0; 34]), q8(&[0; 35])], 32)),
             "matrix: part 1 has 35 elements, expected a multiple of 34"
+        );
+        assert_eq!(
+            message(Matrix::new(&[q8(&[0; 34]), (Format::F32, &[0; 128])], 32)),
+            "matrix: part 1 is F32, expected a format like that of part 0"
+        );
+        assert_eq!(
+            message(Matrix::new(&[q8(&[0; 34]), (Format::Q4_0, &[0; 18])], 32)),
+            "matrix: part 1 of Q4_0 begins at row 1, expected a multiple of 32"
         );
         assert_eq!(
             message(Matrix::f32(&[&[0.0; 7]], 3)),
@@ -274,6 +385,6 @@ mod tests {
         );
         assert_eq!(message(Matrix::f32(&[&[0.0; 7]], 0)), "matrix: k is 0, expected at least 1");
         assert_eq!(message(Matrix::f32(&[], 3)), "matrix: no rows, expected at least 1");
-        assert_eq!(message(Matrix::q8_0(&[], 0)), "matrix: k is 0, expected at least 1");
+        assert_eq!(message(Matrix::new(&[], 0)), "matrix: k is 0, expected at least 1");
     }
 }

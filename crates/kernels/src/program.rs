@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::kv::{KV_BLOCK, KvRow, KvStore, MAX_HEAD_DIM};
-use crate::matrix::{Format, Matrix, TILE};
+use crate::matrix::{Matrix, TILE};
 use crate::memory::LINE;
 use crate::quant::{BLOCK, QUANT_BLOCK_BYTES};
 use crate::rope::RopeTable;
@@ -300,7 +300,7 @@ impl<'a> Program<'a> {
         let x = self.check(x);
         assert_eq!(x.width, w.k(), "as many columns as the matrix has inputs");
         assert!(bias.is_none_or(|bias| bias.len() == w.n()), "a bias for each output");
-        let quantized = (w.format() == Format::Q8).then(|| self.quantized(x));
+        let quantized = (!w.is_float()).then(|| self.quantized(x));
         let out = self.new_slot(x.rows, width);
         self.push(Op::Linear { x, quantized, w, bias, after }, out)
     }

@@ -1,9 +1,11 @@
-//! Activations as int8: 40 bytes for each block of 32 values.
+//! Activations as int8: 48 bytes for each block of 32 values.
 //!
 //! ```text
 //! bytes  0..32: q, each in -127..=127
 //! bytes 32..36: scale = largest magnitude / 127, f32
 //! bytes 36..40: correction = -128 * sum(q), i32
+//! bytes 40..44: correction of the first half, i32
+//! bytes 44..48: scale * sum(q), f32
 //! ```
 //!
 //! q is value / scale, rounded to nearest even. A block with a NaN or an infinity has the scale NaN, which makes
@@ -39,10 +41,10 @@ pub(crate) unsafe fn quantize<S: Simd>(
 }
 
 /// # Safety
-/// 32 values are readable at `x`, 40 bytes writable at `out`, which is aligned to 4.
+/// 32 values are readable at `x`, 48 bytes writable at `out`, which is aligned to 4.
 #[inline(always)]
 unsafe fn quantize_block<S: Simd>(s: S, x: *const f32, out: *mut u8) {
-    // SAFETY: within the 32 values and 40 bytes.
+    // SAFETY: within the 32 values and 48 bytes.
     unsafe {
         let values = [s.load(x), s.load(x.add(LANES))];
         // Magnitudes order like their bits, with infinity and then NaN above all numbers.
@@ -55,7 +57,7 @@ unsafe fn quantize_block<S: Simd>(s: S, x: *const f32, out: *mut u8) {
         } else {
             (largest / 127.0, 127.0 / largest)
         };
-        let mut sum = s.splat_i32(0);
+        let mut sums = [0; 2];
         for (half, value) in values.into_iter().enumerate() {
             let mut q = s.splat_i32(0);
             if inverse != 0.0 {
@@ -63,10 +65,13 @@ unsafe fn quantize_block<S: Simd>(s: S, x: *const f32, out: *mut u8) {
                 q = s.sub_i32(s.to_bits(rounded), s.to_bits(s.splat(ROUND)));
             }
             s.store_i8(q, out.add(half * LANES).cast());
-            sum = s.add_i32(sum, q);
+            sums[half] = s.sum_i32(q);
         }
+        let sum = sums[0] + sums[1];
         out.add(SCALE).cast::<f32>().write(scale);
-        out.add(CORRECTION).cast::<i32>().write(-128 * s.sum_i32(sum));
+        out.add(CORRECTION).cast::<i32>().write(-128 * sum);
+        out.add(FIRST_CORRECTION).cast::<i32>().write(-128 * sums[0]);
+        out.add(SCALED_SUM).cast::<f32>().write(scale * sum as f32);
     }
 }
 
@@ -77,10 +82,12 @@ fn magnitude<S: Simd>(s: S, x: S::F32) -> S::I32 {
 
 /// Values that share a scale.
 pub(crate) const BLOCK: usize = 32;
-pub(crate) const QUANT_BLOCK_BYTES: usize = 40;
+pub(crate) const QUANT_BLOCK_BYTES: usize = 48;
 /// Offsets in a block.
 pub(crate) const SCALE: usize = 32;
 pub(crate) const CORRECTION: usize = 36;
+pub(crate) const FIRST_CORRECTION: usize = 40;
+pub(crate) const SCALED_SUM: usize = 44;
 /// Below this the inverse of the scale is no f32; such values are zero beside any weight.
 const SMALLEST: f32 = 1e-35;
 
@@ -89,23 +96,29 @@ mod tests {
     use super::*;
     use crate::isa::{Isa, Kernel, Path};
 
-    struct Block<'a>(&'a [f32; BLOCK], &'a mut [u32; 10]);
+    struct Block<'a>(&'a [f32; BLOCK], &'a mut [u32; 12]);
 
     impl Kernel for Block<'_> {
         type Output = ();
 
         #[inline(always)]
         fn run<S: Simd>(self, s: S) {
-            // SAFETY: 32 values are read, 40 bytes written.
+            // SAFETY: 32 values are read, 48 bytes written.
             unsafe { quantize_block(s, self.0.as_ptr(), self.1.as_mut_ptr().cast()) }
         }
     }
 
     fn quantized(isa: Isa, x: &[f32; BLOCK]) -> (Vec<i8>, f32, i32) {
-        let mut out = [0; 10];
+        let mut out = [0; 12];
         Path::new(isa).expect("available").run(Block(x, &mut out));
         let bytes = out.iter().flat_map(|word: &u32| word.to_ne_bytes());
-        (bytes.take(32).map(u8::cast_signed).collect(), f32::from_bits(out[8]), out[9].cast_signed())
+        let q: Vec<i8> = bytes.take(32).map(u8::cast_signed).collect();
+        let (scale, correction) = (f32::from_bits(out[8]), out[9].cast_signed());
+        let sum = |q: &[i8]| q.iter().map(|&q| i32::from(q)).sum::<i32>();
+        assert_eq!(correction, -128 * sum(&q));
+        assert_eq!(out[10].cast_signed(), -128 * sum(&q[..16]));
+        assert_eq!(out[11], (scale * sum(&q) as f32).to_bits());
+        (q, scale, correction)
     }
 
     #[test]
@@ -115,7 +128,7 @@ mod tests {
         for isa in Isa::available() {
             let (q, scale, correction) = quantized(isa, &x);
             assert_eq!(scale, largest / 127.0);
-            assert_eq!(correction, -128 * q.iter().map(|&q| i32::from(q)).sum::<i32>());
+            assert_ne!(correction, 0);
             for (q, x) in q.iter().zip(&x) {
                 assert!((f32::from(*q) * scale - x).abs() <= scale * 0.5001, "{q} for {x} at {scale}");
             }

@@ -12,7 +12,7 @@ use crate::linear::{Finish, Input, Linear, MAX_PANEL};
 use crate::matrix::{Matrix, TILE};
 use crate::plane::{Plane, QuantPlane};
 use crate::program::{Slot, Value};
-use crate::quant::BLOCK;
+use crate::quant::{BLOCK, QUANT_BLOCK_BYTES};
 use crate::rope::RopeTable;
 use crate::rows::{QuantPiece, RowOp, RowPiece};
 
@@ -34,7 +34,7 @@ pub(crate) enum Op<'a> {
     },
     Linear {
         x: Value,
-        /// The slot of `x` as int8, for a Q8 matrix.
+        /// The slot of `x` as int8, for a matrix of whole numbers.
         quantized: Option<usize>,
         w: &'a Matrix,
         bias: Option<&'a [f32]>,
@@ -321,7 +321,8 @@ impl LinearCut {
         let tiles_of_piece = (PIECE_WEIGHT_BYTES / tile_bytes).min(tiles / wanted).max(1);
         let mut rows_of_piece = rows;
         if rows > MAX_PANEL {
-            let row_bytes = w.tile_bytes() / TILE;
+            let row_bytes =
+                if w.is_float() { w.k() * size_of::<f32>() } else { w.k() / BLOCK * QUANT_BLOCK_BYTES };
             let parts = wanted.div_ceil(tiles.div_ceil(tiles_of_piece));
             rows_of_piece = rows.div_ceil(parts).min(PIECE_ROW_BYTES / row_bytes).max(PIECE_ROWS);
             rows_of_piece = rows_of_piece.next_multiple_of(PIECE_ROWS);

@@ -93,9 +93,26 @@ fn q8_0_logits_are_those_of_candle_with_the_same_weights() {
 
 #[test]
 fn a_gguf_file_gives_the_logits_of_candle() {
+    // All of one type; then parts of one matrix that differ, some of which go together and some do not.
+    let one: fn(&str) -> GgmlDType = |_| GgmlDType::Q8_0;
+    let mixed: fn(&str) -> GgmlDType = |name| match name.rsplit('.').nth(1).unwrap() {
+        "attn_q" | "ffn_up" => GgmlDType::Q4_0,
+        "attn_k" | "token_embd" => GgmlDType::Q5_0,
+        "attn_v" => GgmlDType::Q4_1,
+        "attn_output" => GgmlDType::Q5_1,
+        "ffn_gate" => GgmlDType::Q8_0,
+        "ffn_down" => GgmlDType::F16,
+        _ => GgmlDType::BF16,
+    };
+    for dtype in [one, mixed] {
+        assert_gguf_logits_are_those_of_candle(dtype);
+    }
+}
+
+fn assert_gguf_logits_are_those_of_candle(dtype: impl Fn(&str) -> GgmlDType) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tiny.gguf");
-    write_gguf(&path, &tiny::llama_tensors(false));
+    write_gguf(&path, &tiny::llama_tensors(false), dtype);
     let tokens = tokens(33, 3);
     let ours = logits(&load(&path), &mut Pool::new(2, Isa::detect()).unwrap(), &tokens, 11);
 
@@ -110,8 +127,8 @@ fn a_gguf_file_gives_the_logits_of_candle() {
     assert_close(&ours, &theirs, 4e-2);
 }
 
-/// Writes a GGUF Llama with Q8_0 matrices. Only the shape of the numbers matters here: both readers take the same bytes.
-fn write_gguf(path: &Path, tensors: &Tensors) {
+/// Writes a GGUF Llama with matrices of these types. Only the shape of the numbers matters here: both readers take the same bytes.
+fn write_gguf(path: &Path, tensors: &Tensors, dtype: impl Fn(&str) -> GgmlDType) {
     let metadata: Vec<(String, gguf_file::Value)> = [
         ("general.architecture", gguf_file::Value::String("llama".into())),
         ("llama.embedding_length", gguf_file::Value::U32(HIDDEN as u32)),
@@ -146,7 +163,7 @@ fn write_gguf(path: &Path, tensors: &Tensors) {
         .iter()
         .map(|(name, tensor)| {
             let name = renames.iter().fold(name.clone(), |name, (from, to)| name.replace(from, to));
-            let dtype = if tensor.dims().len() == 2 { GgmlDType::Q8_0 } else { GgmlDType::F32 };
+            let dtype = if tensor.dims().len() == 2 { dtype(&name) } else { GgmlDType::F32 };
             (name, QTensor::quantize(tensor, dtype).unwrap())
         })
         .collect();

@@ -4,7 +4,7 @@ use antiphon_kernels::Matrix;
 use half::f16;
 use proptest::prelude::*;
 
-use crate::support::{Random, all_rows, assert_close, assert_same_bits, run, run_everywhere, table};
+use crate::support::{Random, all_rows, assert_close, assert_same_bits, q8, run, run_everywhere, table};
 
 /// Each output by one chain of fused multiply-adds over the inputs.
 fn f32_twin(x: &[f32], w: &[f32], k: usize) -> Vec<f32> {
@@ -44,7 +44,7 @@ fn q8_products_have_the_bits_of_their_plain_twin_everywhere() {
             let k = [32, 64, 96, 160][(i + j) % 4];
             let (x, w) = (random.floats(rows * k), random.q8_0(n, k));
             let (inputs, ids) = (table(&x, k), all_rows(rows));
-            let matrix = Matrix::q8_0(&[&w], k).expect("whole rows");
+            let matrix = q8(&[&w], k);
             let y = run_everywhere(|p| {
                 let x = p.embed(&inputs, &ids);
                 p.linear(x, &matrix, None)
@@ -78,7 +78,7 @@ fn large_products_cut_by_rows_and_tiles_keep_their_bits() {
     let (rows, n, k) = (150, 700, 256);
     let (x, w) = (random.floats(rows * k), random.q8_0(n, k));
     let (inputs, ids) = (table(&x, k), all_rows(rows));
-    let matrix = Matrix::q8_0(&[&w], k).expect("whole rows");
+    let matrix = q8(&[&w], k);
     let y = run_everywhere(|p| {
         let x = p.embed(&inputs, &ids);
         p.linear(x, &matrix, None)
@@ -97,7 +97,7 @@ proptest! {
         let k = blocks * 32;
         let (x, w) = (random.floats(rows * k), random.q8_0(n, k));
         let (inputs, ids) = (table(&x, k), all_rows(rows));
-        let matrix = Matrix::q8_0(&[&w], k).expect("whole rows");
+        let matrix = q8(&[&w], k);
         let multiply = |ids: &[u32]| {
             let ids = ids.to_vec();
             let mut y = Vec::new();
@@ -122,7 +122,7 @@ fn parts_of_a_matrix_stand_one_below_the_other() {
     let (x, w) = (random.floats(rows * k), random.q8_0(70, k));
     let (inputs, ids) = (table(&x, k), all_rows(rows));
     let (a, b) = w.split_at(41 * k / 32 * 34);
-    let matrix = Matrix::q8_0(&[a, b], k).expect("whole rows");
+    let matrix = q8(&[a, b], k);
     let y = run(|p| {
         let x = p.embed(&inputs, &ids);
         p.linear(x, &matrix, None)
@@ -137,7 +137,7 @@ fn what_follows_a_product_is_what_separate_operations_give() {
         let (x, r) = (random.floats(rows * k), random.floats(rows * n));
         let (w, bias) = (random.q8_0(n, k), random.floats(n));
         let (x_table, r_table, ids) = (table(&x, k), table(&r, n), all_rows(rows));
-        let matrix = Matrix::q8_0(&[&w], k).expect("whole rows");
+        let matrix = q8(&[&w], k);
         let fused = run_everywhere(|p| {
             let (x, r) = (p.embed(&x_table, &ids), p.embed(&r_table, &ids));
             p.linear_add(x, &matrix, Some(&bias), r)
@@ -171,7 +171,7 @@ fn swiglu_is_silu_of_the_gate_times_up_whether_or_not_tiles_line_up() {
         let x = random.floats(rows * k);
         let (gate, up) = (random.q8_0(ffn, k), random.q8_0(ffn, k));
         let (inputs, ids) = (table(&x, k), all_rows(rows));
-        let matrix = Matrix::q8_0(&[&gate, &up], k).expect("whole rows");
+        let matrix = q8(&[&gate, &up], k);
         let y = run_everywhere(|p| {
             let x = p.embed(&inputs, &ids);
             p.swiglu(x, &matrix)
@@ -193,8 +193,8 @@ fn products_of_products_are_quantized_as_they_would_be_from_memory() {
         let x = random.floats(rows * k);
         let (up, down) = (random.q8_0(2 * hidden, k), random.q8_0(n, hidden));
         let (inputs, ids) = (table(&x, k), all_rows(rows));
-        let up = Matrix::q8_0(&[&up], k).expect("whole rows");
-        let down = Matrix::q8_0(&[&down], hidden).expect("whole rows");
+        let up = q8(&[&up], k);
+        let down = q8(&[&down], hidden);
         let chained = run_everywhere(|p| {
             let x = p.embed(&inputs, &ids);
             let hidden = p.swiglu(x, &up);
@@ -220,7 +220,7 @@ fn a_column_view_is_multiplied_like_a_matrix_of_its_own() {
     let (x, w) = (random.floats(rows * 150), random.q8_0(50, k));
     let part: Vec<f32> = x.chunks(150).flat_map(|row| row[from..from + k].to_vec()).collect();
     let (inputs, ids) = (table(&x, 150), all_rows(rows));
-    let matrix = Matrix::q8_0(&[&w], k).expect("whole rows");
+    let matrix = q8(&[&w], k);
     let y = run_everywhere(|p| {
         let x = p.embed(&inputs, &ids);
         p.linear(x.columns(from..from + k), &matrix, None)
@@ -236,7 +236,7 @@ fn a_broken_activation_breaks_its_row_and_no_other() {
         let mut x = random.floats(rows * k);
         x[2 * k + 40] = broken;
         let (inputs, ids) = (table(&x, k), all_rows(rows));
-        let q8 = Matrix::q8_0(&[&random.q8_0(n, k)], k).expect("whole rows");
+        let q8 = q8(&[&random.q8_0(n, k)], k);
         let f32 = Matrix::f32(&[&random.floats(n * k)], k).expect("whole rows");
         for matrix in [&q8, &f32] {
             let y = run_everywhere(|p| {

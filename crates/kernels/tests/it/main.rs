@@ -2,6 +2,7 @@
 //! with every number of threads and in every cut of the batch.
 
 mod attention;
+mod formats;
 mod linear;
 mod oracle;
 mod pool;

@@ -4,7 +4,7 @@ use antiphon_kernels::{KvRow, KvStore, Matrix, Pool, RopeStyle, RopeTable};
 use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::{D, Device, Module, Result, Tensor};
 
-use crate::support::{Random, all_rows, assert_close, run, run_on, table};
+use crate::support::{Random, all_rows, assert_close, q8, run, run_on, table};
 
 fn tensor(values: &[f32], shape: &[usize]) -> Tensor {
     Tensor::from_slice(values, shape, &Device::Cpu).expect("as many values as the shape has")
@@ -25,7 +25,7 @@ fn q8_products_agree_with_candle() -> Result<()> {
     for (rows, n, k) in [(1, 33, 64), (7, 100, 160), (40, 64, 256)] {
         let (x, w) = (random.floats(rows * k), random.floats(n * k));
         let quantized = QTensor::quantize(&tensor(&w, &[n, k]), GgmlDType::Q8_0)?;
-        let matrix = Matrix::q8_0(&[&quantized.data()?], k).expect("whole rows");
+        let matrix = q8(&[&quantized.data()?], k);
         let (inputs, ids) = (table(&x, k), all_rows(rows));
         let y = run(|p| {
             let x = p.embed(&inputs, &ids);

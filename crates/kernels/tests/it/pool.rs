@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use antiphon_kernels::{Arena, Interrupted, Isa, Matrix, Pool, Program, Value};
 
-use crate::support::{Random, all_rows, assert_same_bits, run_on, table};
+use crate::support::{Random, all_rows, assert_same_bits, q8, run_on, table};
 
 fn long_program<'a>(
     inputs: &'a Matrix,
@@ -29,7 +29,7 @@ fn ten_thousand_small_runs_give_the_same() {
     let (rows, k, n) = (3, 64, 96);
     let inputs = table(&random.floats(rows * k), k);
     let ids = all_rows(rows);
-    let matrix = Matrix::q8_0(&[&random.q8_0(n, k)], k).expect("whole rows");
+    let matrix = q8(&[&random.q8_0(n, k)], k);
     let mut program = Program::new();
     let x = program.embed(&inputs, &ids);
     let y = program.linear(x, &matrix, None);
@@ -123,7 +123,7 @@ fn more_threads_than_pieces_and_more_pools_than_cpus_do_no_harm() {
     let (rows, k, n) = (1, 32, 33);
     let x = random.floats(rows * k);
     let (inputs, ids) = (table(&x, k), all_rows(rows));
-    let matrix = Matrix::q8_0(&[&random.q8_0(n, k)], k).expect("whole rows");
+    let matrix = q8(&[&random.q8_0(n, k)], k);
     let (inputs, ids, matrix) = (&inputs, &ids[..], &matrix);
     let run = |threads| {
         let mut pool = Pool::new(threads, Isa::detect()).expect("a pool");

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use antiphon_kernels::{Arena, Isa, KvRow, KvStore, Matrix, Pool, Program, RopeStyle, RopeTable, Value};
 use proptest::prelude::*;
 
-use crate::support::{Random, all_rows, assert_same_bits, pools, run, run_everywhere, table};
+use crate::support::{Random, all_rows, assert_same_bits, pools, q8, run, run_everywhere, table};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
@@ -79,7 +79,7 @@ fn one_value_read_by_f32_and_q8_matrices_and_as_columns_serves_all() {
     let (rows, k) = (9, 64);
     let x = random.floats(rows * k);
     let (inputs, ids) = (table(&x, k), all_rows(rows));
-    let matrix = |random: &mut Random, n, k| Matrix::q8_0(&[&random.q8_0(n, k)], k).expect("whole rows");
+    let matrix = |random: &mut Random, n, k| q8(&[&random.q8_0(n, k)], k);
     let (a, b) = (matrix(&mut random, 40, 64), matrix(&mut random, 40, 64));
     let narrow = matrix(&mut random, 40, 32);
     let plain = Matrix::f32(&[&random.floats(40 * 64)], 64).expect("whole rows");
@@ -111,7 +111,7 @@ fn steps_that_quantize_their_own_rows_give_what_a_step_of_its_own_gives() {
         let (rows, width) = (21, heads * head_dim);
         let x = random.floats(rows * 3 * width);
         let (inputs, ids) = (table(&x, 3 * width), all_rows(rows));
-        let matrix = Matrix::q8_0(&[&random.q8_0(50, width)], width).expect("whole rows");
+        let matrix = q8(&[&random.q8_0(50, width)], width);
         let weight = random.floats(width);
         let spans = [0..5, 5..21];
         let rope = RopeTable::new(head_dim, 32, 10_000.0, None, RopeStyle::Halves);

@@ -1,8 +1,8 @@
 //! Norms, sums, gathers, means and the operations on single slices.
 
-use antiphon_kernels::{Isa, Matrix, ops};
+use antiphon_kernels::{Isa, ops};
 
-use crate::support::{Random, all_rows, assert_close, assert_same_bits, run_everywhere, table};
+use crate::support::{Random, all_rows, assert_close, assert_same_bits, q8, run_everywhere, table};
 
 const WIDTHS: [usize; 9] = [1, 2, 15, 16, 17, 31, 33, 100, 576];
 
@@ -72,7 +72,7 @@ fn gathers_and_sums_are_exact() {
 fn embeddings_of_a_q8_table_are_its_rows() {
     let mut random = Random::new(22);
     let (rows, k) = (50, 96);
-    let matrix = Matrix::q8_0(&[&random.q8_0(rows, k)], k).expect("whole rows");
+    let matrix = q8(&[&random.q8_0(rows, k)], k);
     let ids: Vec<u32> = (0..70).map(|_| random.below(rows) as u32).collect();
     let embedded = run_everywhere(|p| p.embed(&matrix, &ids));
     let mut row = vec![0.0; k];

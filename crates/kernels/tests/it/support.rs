@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use antiphon_kernels::{Arena, Isa, KvStore, Pool, Program, Value};
+use antiphon_kernels::{Arena, Format, Isa, KvStore, Matrix, Pool, Program, Value};
 use half::f16;
 
 /// A small generator, so that tests are the same on every machine.
@@ -79,8 +79,14 @@ pub(crate) fn run_everywhere<'a>(record: impl Fn(&mut Program<'a>) -> Value) -> 
 }
 
 /// A table whose rows a program can begin with.
-pub(crate) fn table(values: &[f32], width: usize) -> antiphon_kernels::Matrix {
-    antiphon_kernels::Matrix::f32(&[values], width).expect("whole rows")
+pub(crate) fn table(values: &[f32], width: usize) -> Matrix {
+    Matrix::f32(&[values], width).expect("whole rows")
+}
+
+/// A matrix of Q8_0 blocks.
+pub(crate) fn q8(parts: &[&[u8]], k: usize) -> Matrix {
+    let parts: Vec<(Format, &[u8])> = parts.iter().map(|&part| (Format::Q8_0, part)).collect();
+    Matrix::new(&parts, k).expect("whole rows")
 }
 
 pub(crate) fn all_rows(n: usize) -> Vec<u32> {

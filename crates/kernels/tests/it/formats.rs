@@ -1,0 +1,188 @@
+//! Weights of every stored format, with candle as the oracle of what they say.
+
+use antiphon_kernels::{Format, Matrix};
+use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::{Device, Tensor};
+
+use crate::support::{Random, all_rows, assert_same_bits, run, run_everywhere, table};
+
+const FORMATS: [(Format, GgmlDType); 11] = [
+    (Format::F32, GgmlDType::F32),
+    (Format::F16, GgmlDType::F16),
+    (Format::BF16, GgmlDType::BF16),
+    (Format::Q8_0, GgmlDType::Q8_0),
+    (Format::Q4_0, GgmlDType::Q4_0),
+    (Format::Q4_1, GgmlDType::Q4_1),
+    (Format::Q5_0, GgmlDType::Q5_0),
+    (Format::Q5_1, GgmlDType::Q5_1),
+    (Format::Q4_K, GgmlDType::Q4K),
+    (Format::Q5_K, GgmlDType::Q5K),
+    (Format::Q6_K, GgmlDType::Q6K),
+];
+
+/// Random weights in a format: its bytes, and the numbers that candle says they are.
+fn weights(random: &mut Random, dtype: GgmlDType, n: usize, k: usize) -> (Vec<u8>, Vec<f32>) {
+    let values = Tensor::from_vec(random.floats(n * k), (n, k), &Device::Cpu).expect("n k values");
+    let quantized = QTensor::quantize(&values, dtype).expect("whole blocks");
+    let bytes = quantized.data().expect("on the CPU").into_owned();
+    let values = quantized.dequantize(&Device::Cpu).and_then(|values| values.flatten_all()?.to_vec1());
+    (bytes, values.expect("f32 on the CPU"))
+}
+
+/// Activations as a product with whole numbers takes them: rounded to 127 steps of the largest of each 32.
+fn rounded(x: &[f32]) -> Vec<f64> {
+    let mut out = Vec::new();
+    for x in x.chunks(32) {
+        let largest = x.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+        let (scale, inverse) = (f64::from(largest / 127.0), f64::from(127.0 / largest));
+        out.extend(x.iter().map(|x| (f64::from(*x) * inverse).round_ties_even() * scale));
+    }
+    out
+}
+
+/// The product in f64, and the sum of magnitudes that a rounding error is to be compared with.
+fn exact(x: &[f64], w: &[f32], k: usize) -> Vec<(f64, f64)> {
+    let dot = |x: &[f64], w: &[f32]| {
+        let products = x.iter().zip(w).map(|(x, w)| x * f64::from(*w));
+        products.fold((0.0, 0.0), |(sum, size), product| (sum + product, size + product.abs()))
+    };
+    x.chunks(k).flat_map(|x| w.chunks(k).map(move |w| dot(x, w))).collect()
+}
+
+#[test]
+fn rows_are_what_candle_reads() {
+    let mut random = Random::new(70);
+    for (format, dtype) in FORMATS {
+        let (n, k) = (67, 512);
+        let (bytes, values) = weights(&mut random, dtype, n, k);
+        let matrix = Matrix::new(&[(format, &bytes)], k).expect("whole rows");
+        assert_eq!(matrix.bytes(), bytes.len().div_ceil(n) * 96, "{format:?} takes the file's bytes");
+        let ids = all_rows(n);
+        let rows = run_everywhere(|p| p.embed(&matrix, &ids));
+        assert_same_bits(&rows, &values, &format!("{format:?}"));
+    }
+}
+
+#[test]
+fn products_are_close_to_exact_ones_and_the_same_everywhere() {
+    let mut random = Random::new(71);
+    for (format, dtype) in FORMATS {
+        for (rows, n, k) in
+            [(1, 33, 256), (2, 64, 768), (7, 100, 512), (13, 31, 256), (33, 96, 256), (203, 40, 512)]
+        {
+            // Where there is no larger block, k is no multiple of eight of them.
+            let k = if format.block().0 <= 32 { k - 96 } else { k };
+            let x = random.floats(rows * k);
+            let (bytes, values) = weights(&mut random, dtype, n, k);
+            let matrix = Matrix::new(&[(format, &bytes)], k).expect("whole rows");
+            let (inputs, ids) = (table(&x, k), all_rows(rows));
+            let y = run_everywhere(|p| {
+                let x = p.embed(&inputs, &ids);
+                p.linear(x, &matrix, None)
+            });
+            let x = if format.is_float() { x.iter().map(|&x| f64::from(x)).collect() } else { rounded(&x) };
+            for (i, (y, (exact, size))) in y.iter().zip(exact(&x, &values, k)).enumerate() {
+                assert!(
+                    (f64::from(*y) - exact).abs() <= 4e-6 * size,
+                    "{format:?}, {rows} rows, {n} x {k}: element {i} is {y}, expected {exact}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_has_the_same_bits_in_every_batch() {
+    let mut random = Random::new(72);
+    for (format, dtype) in FORMATS {
+        let (rows, n, k) = (211, 40, 256);
+        let (bytes, _) = weights(&mut random, dtype, n, k);
+        let matrix = Matrix::new(&[(format, &bytes)], k).expect("whole rows");
+        let (inputs, ids) = (table(&random.floats(rows * k), k), all_rows(rows));
+        let multiply = |ids: &[u32]| {
+            run(|p| {
+                let x = p.embed(&inputs, ids);
+                p.linear(x, &matrix, None)
+            })
+        };
+        let all = multiply(&ids);
+        for cut in [1, 6, 17, 96, 120] {
+            let (first, second) = ids.split_at(cut);
+            let parts = [multiply(first), multiply(second)].concat();
+            assert_same_bits(&parts, &all, &format!("{format:?} cut at {cut}"));
+        }
+    }
+}
+
+#[test]
+fn parts_of_several_formats_are_multiplied_as_matrices_of_their_own() {
+    let mut random = Random::new(73);
+    let (k, kinds) = (256, [4, 8, 10, 3, 8]);
+    let parts = kinds.map(|kind| weights(&mut random, FORMATS[kind].1, 32, k).0);
+    let parts: Vec<(Format, &[u8])> =
+        kinds.iter().zip(&parts).map(|(&kind, bytes)| (FORMATS[kind].0, bytes.as_slice())).collect();
+    let together = Matrix::new(&parts, k).expect("whole tiles");
+    let alone: Vec<Matrix> = parts.iter().map(|&part| Matrix::new(&[part], k).expect("whole rows")).collect();
+    for rows in [1, 30, 130] {
+        let (inputs, ids) = (table(&random.floats(rows * k), k), all_rows(rows));
+        let y = run_everywhere(|p| {
+            let x = p.embed(&inputs, &ids);
+            p.linear(x, &together, None)
+        });
+        for (part, matrix) in alone.iter().enumerate() {
+            let expected = run(|p| {
+                let x = p.embed(&inputs, &ids);
+                p.linear(x, matrix, None)
+            });
+            let columns: Vec<f32> =
+                y.chunks(32 * kinds.len()).flat_map(|row| row[32 * part..][..32].to_vec()).collect();
+            assert_same_bits(&columns, &expected, &format!("part {part} of {rows} rows"));
+        }
+    }
+}
+
+#[test]
+fn gates_and_their_partners_may_have_formats_of_their_own() {
+    let mut random = Random::new(74);
+    let (k, ffn, rows) = (256, 64, 37);
+    let (gate, up) =
+        (weights(&mut random, GgmlDType::Q4K, ffn, k).0, weights(&mut random, GgmlDType::Q8_0, ffn, k).0);
+    let matrix = Matrix::new(&[(Format::Q4_K, &gate), (Format::Q8_0, &up)], k).expect("whole tiles");
+    let [gate, up] = [(Format::Q4_K, &gate), (Format::Q8_0, &up)]
+        .map(|(format, bytes)| Matrix::new(&[(format, bytes)], k).expect("whole rows"));
+    let (inputs, ids) = (table(&random.floats(rows * k), k), all_rows(rows));
+    let y = run_everywhere(|p| {
+        let x = p.embed(&inputs, &ids);
+        p.swiglu(x, &matrix)
+    });
+    let [gate, up] = [gate, up].map(|matrix| {
+        run(|p| {
+            let x = p.embed(&inputs, &ids);
+            p.linear(x, &matrix, None)
+        })
+    });
+    for ((y, gate), up) in y.iter().zip(gate).zip(up) {
+        let expected = gate / (1.0 + (-gate).exp()) * up;
+        assert!((y - expected).abs() <= 1e-5 * (1.0 + expected.abs()), "{y}, expected {expected}");
+    }
+}
+
+#[test]
+fn a_broken_activation_breaks_its_row_and_no_other() {
+    let mut random = Random::new(75);
+    for (format, dtype) in FORMATS {
+        let (rows, n, k) = (5, 40, 256);
+        let mut x = random.floats(rows * k);
+        x[2 * k + 40] = f32::NAN;
+        let (bytes, _) = weights(&mut random, dtype, n, k);
+        let matrix = Matrix::new(&[(format, &bytes)], k).expect("whole rows");
+        let (inputs, ids) = (table(&x, k), all_rows(rows));
+        let y = run_everywhere(|p| {
+            let x = p.embed(&inputs, &ids);
+            p.linear(x, &matrix, None)
+        });
+        for (row, y) in y.chunks(n).enumerate() {
+            assert!(y.iter().all(|y| y.is_finite() == (row != 2)), "{format:?}, row {row}");
+        }
+    }
+}
