@@ -164,7 +164,8 @@ fn rust(here: &Here<'_>) -> Result<(), Unmet> {
 /// Models of the parts where threads meet, in many orders: with another flag, so in a folder of their own. They are small, so
 /// that what builds fastest is best.
 fn interleavings(here: &Here<'_>) -> Result<(), Unmet> {
-    let line = "test --locked -p antiphon --lib --target-dir target/loom -- interleavings";
+    let line =
+        "test --locked -p antiphon -p antiphon-kernels --lib --target-dir target/loom -- interleavings";
     let mut test = cargo(here.root, line);
     Ok(run(test.env("RUSTFLAGS", "--cfg antiphon_loom").env("CARGO_PROFILE_DEV_DEBUG", "0"))?)
 }

@@ -4,6 +4,11 @@
 //! takes pieces from its front and, when it is empty, from the tails of the others'. No thread leads: whoever comes
 //! first to a share of a new step opens it, and a thread that was late finds closed shares and walks on.
 //!
+//! Pieces of some steps are computed apart ([`crate::apart`]): from a copy of the input into sums of the thread's own, which
+//! then are put in place. Who has nothing left to do computes such a piece again if the thread that took it is late: the host
+//! may have taken its core. Who is first puts the result in place; the other's is dropped, and if the run is over by then, so
+//! that others already compute something else, the thread was left behind and goes home.
+//!
 //! # Why sharing the buffers is sound
 //!
 //! - A piece is taken exactly once: taking is a compare-exchange on a word that holds (step, front, back), and no
@@ -14,14 +19,72 @@
 //! - A step begins, on each thread, only after that thread has seen `done` reach the number of all pieces up to the
 //!   step before (acquire), and `done` grows by one after a piece was computed (release; the chain of additions
 //!   keeps every earlier release visible). So what a step reads is complete and visible.
-//! - A run ends, for its caller, only after every thread that entered it has left it (`pool`).
+//! - A run ends, for its caller, only after every thread that entered it has left it, or was left behind (`pool`).
+//!
+//! And with pieces that are computed apart:
+//!
+//! - The input is copied by a thread that holds a piece of the step which nobody else may compute yet: the step cannot end, so
+//!   nobody writes what is copied. Only with such a copy, so only after a piece of its own, a thread computes another's.
+//! - A word for each piece says of which run and step it is, and whether it is being computed or was put in place. Putting
+//!   in place begins with a compare-exchange from the one to the other, which one thread wins; `done` grows after that. The
+//!   words of one place are those of later and later steps and runs, so a late thread finds another word and loses.
+//! - While it computes, a thread is *away*: it touches its own memory and weights, nothing of the run. It comes back by a
+//!   compare-exchange from away to inside, and whoever ends a run leaves it behind by one from away to left. So either it is
+//!   inside again, and the end of the run waits for it, or it knows that the run is none of its business any more. Weights
+//!   outlive it (`late`).
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::apart::Apart;
 use crate::isa::Path;
+use crate::late;
 use crate::program::Program;
 use crate::step::Buffers;
+use crate::sync::{AtomicU64, yield_now};
+
+/// What is computed: steps, in pieces.
+pub(crate) trait Work {
+    /// What a thread has of its own to compute apart.
+    type Own;
+
+    /// Of the run: each has a larger one than those before it on the same board.
+    fn number(&self) -> u64;
+    fn steps(&self) -> usize;
+    /// Pieces up to and including a step.
+    fn through(&self, step: usize) -> u64;
+    /// The run is to end before this step.
+    fn stops_before(&self, step: usize) -> bool;
+    /// The run is to end now.
+    fn stopped(&self) -> bool;
+
+    /// Computes a piece.
+    ///
+    /// # Safety
+    /// All steps before are complete, and nobody else computes this piece.
+    unsafe fn run(&self, step: usize, piece: usize);
+
+    /// Pieces of this step can be computed apart.
+    fn is_apart(&self, step: usize) -> bool;
+
+    /// Copies what all pieces of a step take.
+    ///
+    /// # Safety
+    /// All steps before are complete, and this one does not end meanwhile.
+    unsafe fn copy(&self, step: usize, own: &mut Self::Own);
+
+    /// Names the piece that is computed next, of the step whose input was copied last.
+    fn name(&self, step: usize, piece: usize, own: &mut Self::Own);
+
+    /// Computes the piece that was named. May run while the rest of the work no longer exists.
+    fn compute(own: &mut Self::Own);
+
+    /// Puts what was computed in place.
+    ///
+    /// # Safety
+    /// As [`Self::run`].
+    unsafe fn finish(&self, step: usize, piece: usize, own: &Self::Own);
+}
 
 /// The counters of a pool's threads.
 pub(crate) struct Board {
@@ -29,14 +92,39 @@ pub(crate) struct Board {
     shares: Box<[Padded]>,
     /// Pieces of this run that are computed.
     done: Padded,
+    /// One for each thread: the run it is in, and how; see `Presence`.
+    presences: Box<[Padded]>,
+    /// One for each piece of a step that is computed apart: whose step it is, and how far it is; see `mark`.
+    marks: Box<[AtomicU64]>,
 }
 
 /// A counter on cache lines of its own: 128 bytes, as processors fetch pairs of lines.
 #[repr(align(128))]
 struct Padded(AtomicU64);
 
+/// How a thread is in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    /// It may touch what belongs to the run.
+    Inside,
+    /// It computes apart.
+    Away,
+    /// It was away when the run ended.
+    Left,
+}
+
+/// What a thread knows when its walk is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It is inside, and has to leave.
+    Inside,
+    /// It was left behind: the run is none of its business any more.
+    Left,
+}
+
 /// One run of a program.
 pub(crate) struct Job<'a> {
+    pub(crate) number: u64,
     pub(crate) program: &'a Program<'a>,
     pub(crate) buffers: Buffers<'a>,
     /// Pieces up to and including each step.
@@ -47,13 +135,77 @@ pub(crate) struct Job<'a> {
     pub(crate) panicked: AtomicBool,
 }
 
-impl Board {
-    pub(crate) fn new(threads: usize) -> Board {
-        let counter = || Padded(AtomicU64::new(0));
-        Board { shares: (0..threads).map(|_| counter()).collect(), done: counter() }
+impl Work for Job<'_> {
+    type Own = Apart;
+
+    fn number(&self) -> u64 {
+        self.number
     }
 
-    /// Clears the counters. No thread is inside a run; opening the gate makes the stores visible.
+    fn steps(&self) -> usize {
+        self.program.steps.len()
+    }
+
+    fn through(&self, step: usize) -> u64 {
+        self.pieces[step]
+    }
+
+    fn stops_before(&self, step: usize) -> bool {
+        if self.program.steps[step].checkpoint && self.interrupt.load(Ordering::Relaxed) {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        self.stopped()
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    unsafe fn run(&self, step: usize, piece: usize) {
+        // SAFETY: as the caller vouches.
+        unsafe { self.program.steps[step].run(piece, self.path, &self.buffers) }
+    }
+
+    fn is_apart(&self, step: usize) -> bool {
+        self.program.steps[step].is_apart(&self.program.slots)
+    }
+
+    unsafe fn copy(&self, step: usize, own: &mut Apart) {
+        // SAFETY: as the caller vouches.
+        unsafe { self.program.steps[step].take_activations(&self.buffers, own) }
+    }
+
+    fn name(&self, step: usize, piece: usize, own: &mut Apart) {
+        self.program.steps[step].take_tiles(piece, self.path, &self.buffers, own);
+    }
+
+    fn compute(own: &mut Apart) {
+        // SAFETY: a program multiplies what fits, and matrices outlive threads that are left behind (`late`).
+        unsafe { own.compute() }
+    }
+
+    unsafe fn finish(&self, step: usize, piece: usize, own: &Apart) {
+        // SAFETY: as the caller vouches.
+        unsafe { self.program.steps[step].finish(piece, self.path, &self.buffers, own) }
+    }
+}
+
+impl Board {
+    pub(crate) fn new(threads: usize) -> Board {
+        Board::with_marks(threads, MARKS)
+    }
+
+    fn with_marks(threads: usize, marks: usize) -> Board {
+        let counters = || (0..threads).map(|_| Padded(AtomicU64::new(0))).collect();
+        Board {
+            shares: counters(),
+            done: Padded(AtomicU64::new(0)),
+            presences: counters(),
+            marks: (0..marks).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    /// Clears the counters of a run. No thread is inside one; opening the gate makes the stores visible.
     pub(crate) fn reset(&self) {
         for counter in self.shares.iter().chain([&self.done]) {
             counter.0.store(0, Ordering::Relaxed);
@@ -64,64 +216,143 @@ impl Board {
         self.done.0.load(Ordering::Acquire) == job.pieces.last().copied().unwrap_or(0)
     }
 
-    /// Walks over the steps of a job as one of its threads, until the end or until someone stops it. A panic of a
-    /// piece stops the job and does not leave this function.
-    pub(crate) fn work(&self, thread: usize, job: &Job<'_>) {
-        if catch_unwind(AssertUnwindSafe(|| self.walk(thread, job))).is_err() {
-            job.panicked.store(true, Ordering::Relaxed);
-            job.stop.store(true, Ordering::Relaxed);
-        }
+    /// A thread, not the caller of the run, is inside it now.
+    pub(crate) fn arrive(&self, thread: usize, run: u64) {
+        self.presences[thread].0.store(presence(run, Presence::Inside), Ordering::Release);
     }
 
-    fn walk(&self, thread: usize, job: &Job<'_>) {
-        let mut before = 0;
-        for (number, step) in job.program.steps.iter().enumerate() {
-            let through = job.pieces[number];
-            if step.checkpoint && job.interrupt.load(Ordering::Relaxed) {
-                job.stop.store(true, Ordering::Relaxed);
-            }
-            if job.stop.load(Ordering::Relaxed) {
-                return;
-            }
-            if self.done.0.load(Ordering::Acquire) < through {
-                while let Some(piece) = self.take(thread, number, (through - before) as usize) {
-                    // SAFETY: the piece was taken by this thread alone, and all steps before are complete: the
-                    // argument is in the module's documentation.
-                    unsafe { step.run(piece, job.path, &job.buffers) };
-                    self.done.0.fetch_add(1, Ordering::AcqRel);
+    /// Leaves behind all threads that are away from a run that is over, and says how many.
+    pub(crate) fn leave_behind(&self, run: u64) -> u64 {
+        let mut left = 0;
+        for counter in &self.presences[1..] {
+            let (away, gone) = (presence(run, Presence::Away), presence(run, Presence::Left));
+            if counter.0.load(Ordering::Relaxed) == away {
+                late::begin();
+                if counter.0.compare_exchange(away, gone, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                    left += 1;
+                } else {
+                    late::end();
                 }
-                if !self.wait(through, job) {
-                    return;
+            }
+        }
+        left
+    }
+
+    /// Walks over the steps of a job as one of its threads, until the end or until someone stops it. A panic of a
+    /// piece stops the job and does not leave this function.
+    pub(crate) fn work(&self, thread: usize, job: &Job<'_>, own: &mut Apart) -> End {
+        catch_unwind(AssertUnwindSafe(|| self.walk(thread, job, own))).unwrap_or_else(|_| {
+            // Pieces do not panic outside the run (`compute_apart`).
+            job.panicked.store(true, Ordering::Relaxed);
+            job.stop.store(true, Ordering::Relaxed);
+            End::Inside
+        })
+    }
+
+    fn walk<W: Work>(&self, thread: usize, work: &W, own: &mut W::Own) -> End {
+        let mut before = 0;
+        for step in 0..work.steps() {
+            if work.stops_before(step) {
+                return End::Inside;
+            }
+            let through = work.through(step);
+            if self.done.0.load(Ordering::Acquire) < through {
+                let pieces = (through - before) as usize;
+                let apart = self.shares.len() > 1 && pieces <= self.marks.len() && work.is_apart(step);
+                let mut copied = false;
+                while let Some(piece) = self.take(thread, step, pieces) {
+                    if !apart {
+                        // SAFETY: the piece was taken by this thread alone, and all steps before are complete: the
+                        // argument is in the module's documentation.
+                        unsafe { work.run(step, piece) };
+                        self.done.0.fetch_add(1, Ordering::AcqRel);
+                        continue;
+                    }
+                    if !copied {
+                        // SAFETY: as above, and the step does not end before this piece is done.
+                        unsafe { work.copy(step, own) };
+                        copied = true;
+                    }
+                    work.name(step, piece, own);
+                    // From here on others may compute it as well.
+                    self.marks[piece].store(mark(work.number(), step, Progress::Taken), Ordering::Release);
+                    if self.compute_apart(thread, work, step, piece, own) == End::Left {
+                        return End::Left;
+                    }
+                }
+                let mut patience = Patience::default();
+                while self.done.0.load(Ordering::Acquire) < through {
+                    if work.stopped() {
+                        return End::Inside;
+                    }
+                    if copied && patience.asks() {
+                        let taken = mark(work.number(), step, Progress::Taken);
+                        let late =
+                            self.marks[..pieces].iter().position(|m| m.load(Ordering::Acquire) == taken);
+                        if let Some(piece) = late {
+                            work.name(step, piece, own);
+                            if self.compute_apart(thread, work, step, piece, own) == End::Left {
+                                return End::Left;
+                            }
+                        }
+                    }
+                    patience.pause();
                 }
             }
             before = through;
         }
+        End::Inside
     }
 
-    /// Waits until so many pieces are done. False if the job was stopped.
-    fn wait(&self, pieces: u64, job: &Job<'_>) -> bool {
-        let mut patience = Patience::default();
-        while self.done.0.load(Ordering::Acquire) < pieces {
-            if job.stop.load(Ordering::Relaxed) {
-                return false;
-            }
-            patience.pause();
+    /// Computes the piece that was named, and puts it in place if nobody else has.
+    fn compute_apart<W: Work>(
+        &self,
+        thread: usize,
+        work: &W,
+        step: usize,
+        piece: usize,
+        own: &mut W::Own,
+    ) -> End {
+        let run = work.number();
+        let (inside, away) = (presence(run, Presence::Inside), presence(run, Presence::Away));
+        // The caller of a run is not left behind: it ends the run.
+        let is_caller = thread == 0;
+        if !is_caller {
+            self.presences[thread].0.store(away, Ordering::Release);
         }
-        true
+        let computed = catch_unwind(AssertUnwindSafe(|| W::compute(own)));
+        if !is_caller {
+            let back =
+                self.presences[thread].0.compare_exchange(away, inside, Ordering::AcqRel, Ordering::Relaxed);
+            if back.is_err() {
+                late::end();
+                return End::Left;
+            }
+        }
+        if let Err(panic) = computed {
+            resume_unwind(panic);
+        }
+        let [taken, placed] = [Progress::Taken, Progress::Placed].map(|progress| mark(run, step, progress));
+        if self.marks[piece].compare_exchange(taken, placed, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            // SAFETY: of all who computed the piece one comes here, and all steps before are complete.
+            unsafe { work.finish(step, piece, own) };
+            self.done.0.fetch_add(1, Ordering::AcqRel);
+        }
+        End::Inside
     }
 
     /// A piece of the step that nobody has taken: the front of one's own share, else the tail of another's.
     fn take(&self, thread: usize, step: usize, pieces: usize) -> Option<usize> {
         let threads = self.shares.len();
         let share = |owner: usize| (owner * pieces / threads, (owner + 1) * pieces / threads);
-        let own = self.take_from(thread, step, share(thread), End::Front);
+        let own = self.take_from(thread, step, share(thread), Side::Front);
         own.or_else(|| {
             let others = (1..threads).map(|i| (thread + i) % threads);
-            others.into_iter().find_map(|owner| self.take_from(owner, step, share(owner), End::Back))
+            others.into_iter().find_map(|owner| self.take_from(owner, step, share(owner), Side::Back))
         })
     }
 
-    fn take_from(&self, owner: usize, step: usize, whole: (usize, usize), end: End) -> Option<usize> {
+    fn take_from(&self, owner: usize, step: usize, whole: (usize, usize), end: Side) -> Option<usize> {
         let counter = &self.shares[owner].0;
         // The order of memory is kept by `done`; here only who takes what is decided.
         let mut word = counter.load(Ordering::Relaxed);
@@ -136,8 +367,8 @@ impl Board {
                 return None;
             }
             let (piece, rest) = match end {
-                End::Front => (front, (front + 1, back)),
-                End::Back => (back - 1, (front, back - 1)),
+                Side::Front => (front, (front + 1, back)),
+                Side::Back => (back - 1, (front, back - 1)),
             };
             let next = pack(step + 1, rest);
             match counter.compare_exchange_weak(word, next, Ordering::Relaxed, Ordering::Relaxed) {
@@ -148,7 +379,7 @@ impl Board {
     }
 }
 
-enum End {
+enum Side {
     Front,
     Back,
 }
@@ -166,6 +397,25 @@ fn unpack(word: u64) -> (usize, usize, usize) {
     ((word >> 44) as usize, (word >> 22 & mask) as usize, (word & mask) as usize)
 }
 
+fn presence(run: u64, presence: Presence) -> u64 {
+    run << 2 | presence as u64
+}
+
+/// How far a piece is that is computed apart.
+#[derive(Clone, Copy)]
+enum Progress {
+    Taken = 1,
+    Placed = 2,
+}
+
+fn mark(run: u64, step: usize, progress: Progress) -> u64 {
+    debug_assert!(step <= MAX_STEPS && run < 1 << 42);
+    run << 22 | (step as u64) << 2 | progress as u64
+}
+
+/// Pieces that a step may have whose pieces are computed apart.
+const MARKS: usize = 8192;
+
 /// Waiting that starts with pauses of the processor and then lets other processes run: the machine may have more to
 /// do than we know.
 #[derive(Default)]
@@ -173,21 +423,31 @@ pub(crate) struct Patience(u32);
 
 impl Patience {
     pub(crate) fn pause(&mut self) {
+        self.0 = self.0.saturating_add(1);
         if self.0 < PAUSES_BEFORE_YIELD {
-            self.0 += 1;
             std::hint::spin_loop();
         } else {
-            std::thread::yield_now();
+            yield_now();
         }
+    }
+
+    /// It is time to ask what there is to wait for: after some 25 microseconds, several times what a piece takes.
+    fn asks(&self) -> bool {
+        self.0 >= PAUSES_BEFORE_YIELD || self.0 % PAUSES_BEFORE_ASKING == PAUSES_BEFORE_ASKING - 1
     }
 }
 
-/// Some 50 to 100 microseconds.
-const PAUSES_BEFORE_YIELD: u32 = 2000;
+/// Some 50 to 100 microseconds; none where orders matter and time does not.
+const PAUSES_BEFORE_YIELD: u32 = if cfg!(antiphon_loom) { 0 } else { 2000 };
+const PAUSES_BEFORE_ASKING: u32 = 700;
 
-#[cfg(test)]
+#[cfg(all(test, antiphon_loom))]
+mod interleavings;
+
+#[cfg(all(test, not(antiphon_loom)))]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicU64;
 
     #[test]
     fn words_hold_what_was_packed() {
@@ -230,5 +490,117 @@ mod tests {
             }
         });
         assert!(taken.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+    }
+
+    /// Steps whose pieces are computed apart: each adds one to what its piece was after the step before.
+    struct Additions {
+        steps: usize,
+        values: Vec<AtomicU64>,
+        /// The thread that is late with a piece of the second step.
+        late: usize,
+        is_late: AtomicBool,
+        may_go_on: AtomicBool,
+    }
+
+    struct Own<'a> {
+        work: &'a Additions,
+        thread: usize,
+        step: usize,
+        values: Vec<u64>,
+        sum: u64,
+    }
+
+    fn wait_for(flag: &AtomicBool) {
+        while !flag.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+    }
+
+    impl<'a> Work for &'a Additions {
+        type Own = Own<'a>;
+
+        fn number(&self) -> u64 {
+            1
+        }
+
+        fn steps(&self) -> usize {
+            self.steps
+        }
+
+        fn through(&self, step: usize) -> u64 {
+            ((step + 1) * self.values.len()) as u64
+        }
+
+        fn stops_before(&self, _step: usize) -> bool {
+            false
+        }
+
+        fn stopped(&self) -> bool {
+            false
+        }
+
+        unsafe fn run(&self, _step: usize, _piece: usize) {
+            unreachable!("all steps are computed apart")
+        }
+
+        fn is_apart(&self, _step: usize) -> bool {
+            true
+        }
+
+        unsafe fn copy(&self, step: usize, own: &mut Own<'a>) {
+            own.step = step;
+            own.values = self.values.iter().map(|value| value.load(Ordering::Relaxed)).collect();
+        }
+
+        fn name(&self, _step: usize, piece: usize, own: &mut Own<'a>) {
+            own.sum = own.values[piece] + 1;
+        }
+
+        fn compute(own: &mut Own<'a>) {
+            if own.step == 1 && own.thread == own.work.late {
+                own.work.is_late.store(true, Ordering::Release);
+                wait_for(&own.work.may_go_on);
+            } else if own.step == 1 {
+                wait_for(&own.work.is_late); // so that it has a piece
+            }
+        }
+
+        unsafe fn finish(&self, _step: usize, piece: usize, own: &Own<'a>) {
+            self.values[piece].store(own.sum, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_run_ends_without_a_thread_that_is_late_and_each_piece_counts_once() {
+        let (threads, pieces, steps) = (3, 7, 20);
+        for late in 1..threads {
+            let board = Board::new(threads);
+            let work = &Additions {
+                steps,
+                values: (0..pieces).map(|_| AtomicU64::new(0)).collect(),
+                late,
+                is_late: AtomicBool::new(false),
+                may_go_on: AtomicBool::new(false),
+            };
+            let walk = |thread| {
+                board.walk(thread, &work, &mut Own { work, thread, step: 0, values: Vec::new(), sum: 0 })
+            };
+            (1..threads).for_each(|thread| board.arrive(thread, 1));
+            let (left, ends) = std::thread::scope(|scope| {
+                let walk = &walk;
+                let others: Vec<_> = (1..threads).map(|thread| scope.spawn(move || walk(thread))).collect();
+                walk(0);
+                let left = board.leave_behind(1);
+                work.may_go_on.store(true, Ordering::Release);
+                let ends = others.into_iter().map(|other| other.join().expect("no thread panics"));
+                (left, ends.collect::<Vec<End>>())
+            });
+            assert_eq!(board.done.0.load(Ordering::Acquire), (steps * pieces) as u64);
+            assert_eq!(ends[late - 1], End::Left);
+            // Another one may have been about to help.
+            assert_eq!(ends.iter().filter(|end| **end == End::Left).count() as u64, left);
+            assert!(work.values.iter().all(|value| value.load(Ordering::Relaxed) == steps as u64));
+        }
+        assert!(late::all_done());
     }
 }

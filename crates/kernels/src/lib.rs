@@ -34,12 +34,14 @@
     reason = "vector instructions and buffers shared by threads; every use states why it is sound"
 )]
 
+mod apart;
 mod arena;
 mod attention;
 mod executor;
 mod format;
 mod isa;
 mod kv;
+mod late;
 mod linear;
 mod math;
 mod matrix;
@@ -54,6 +56,7 @@ mod rope;
 mod rows;
 mod simd;
 mod step;
+mod sync;
 mod threads;
 
 pub use arena::{Arena, Rows};

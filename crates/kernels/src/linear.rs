@@ -14,6 +14,7 @@ use floats::Inputs;
 use panel::{Ahead, Blocks, Q8};
 pub(crate) use panel::{Block, Plain, PlainWeights};
 
+use crate::apart::Apart;
 use crate::format::Format;
 use crate::isa::Kernel;
 use crate::math::{gelu, silu};
@@ -55,14 +56,6 @@ pub(crate) struct Linear<'a> {
     pub(crate) tiles: Range<usize>,
 }
 
-/// Rows that pass by a tile before the next rows do.
-struct Set {
-    rows: Range<usize>,
-    /// Which set it is, of how many.
-    index: usize,
-    count: usize,
-}
-
 impl Kernel for Linear<'_> {
     type Output = ();
 
@@ -78,108 +71,76 @@ impl Kernel for Linear<'_> {
         };
         for tile in self.tiles.clone() {
             for (index, rows) in sets.clone().enumerate() {
-                let set = Set { rows, index, count: sets.len() };
-                self.multiply(s, tile, &set, &mut sums, &mut plain);
-                if let Finish::SwiGlu { partner } = self.finish {
-                    self.multiply(s, tile + partner, &set, &mut partner_sums, &mut plain);
+                let set = Set { x: self.activations(&rows), rows: rows.len(), index, count: sets.len() };
+                // SAFETY: tiles of a matrix have all inputs of 32 outputs, the activations as many, as asserted.
+                unsafe {
+                    multiply(s, self.w.tile(tile), set, sums.as_mut_ptr(), &mut plain);
+                    if let Finish::SwiGlu { partner } = self.finish {
+                        let tile = self.w.tile(tile + partner);
+                        multiply(s, tile, set, partner_sums.as_mut_ptr(), &mut plain);
+                    }
                 }
-                for (i, row) in set.rows.enumerate() {
+                for (i, row) in rows.enumerate() {
                     self.finish_row(s, tile, row, sums.row(i), partner_sums.row(i));
                 }
             }
-            if let Some(quantized) = self.quantized {
-                // SAFETY: these columns of these rows belong to this piece and were just written by it.
-                unsafe { quant::quantize(s, self.out, quantized, self.rows.clone(), tile..tile + 1) };
+            self.quantize(s, tile);
+        }
+    }
+}
+
+/// A piece whose sums were computed apart.
+pub(crate) struct Finished<'a> {
+    pub(crate) linear: Linear<'a>,
+    /// For each tile, and then for each of their partners, if they have one: 32 sums for each row.
+    pub(crate) sums: &'a Apart,
+}
+
+impl Kernel for Finished<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Finished { linear, sums } = self;
+        for (index, tile) in linear.tiles.clone().enumerate() {
+            let partner = match linear.finish {
+                Finish::SwiGlu { .. } => linear.tiles.len() + index,
+                _ => index,
+            };
+            let (own, partner) = (sums.sums(index), sums.sums(partner));
+            for (i, row) in linear.rows.clone().enumerate() {
+                let at = i * TILE..(i + 1) * TILE;
+                linear.finish_row(s, tile, row, own[at.clone()].as_ptr(), partner[at].as_ptr());
             }
+            linear.quantize(s, tile);
         }
     }
 }
 
 impl Linear<'_> {
+    /// Rows of the input, which has the matrix's inputs.
     #[inline(always)]
-    fn multiply<S: Simd>(&self, s: S, tile: usize, set: &Set, sums: &mut Sums, plain: &mut PlainGroup) {
-        let (format, w) = self.w.tile(tile);
-        match format {
-            Format::F32 => self.multiply_floats::<S, floats::F32>(s, w, set, sums),
-            Format::F16 => self.multiply_floats::<S, floats::F16>(s, w, set, sums),
-            Format::BF16 => self.multiply_floats::<S, floats::BF16>(s, w, set, sums),
-            Format::Q8_0 => self.multiply_bytes(s, w, set, sums),
-            Format::Q4_0 => self.multiply_nibbles::<S, nibbles::Q4_0>(s, w, set, sums, plain),
-            Format::Q4_1 => self.multiply_nibbles::<S, nibbles::Q4_1>(s, w, set, sums, plain),
-            Format::Q5_0 => self.multiply_nibbles::<S, nibbles::Q5_0>(s, w, set, sums, plain),
-            Format::Q5_1 => self.multiply_nibbles::<S, nibbles::Q5_1>(s, w, set, sums, plain),
-            Format::Q4_K => self.multiply_nibbles::<S, nibbles::Q4_K>(s, w, set, sums, plain),
-            Format::Q5_K => self.multiply_nibbles::<S, nibbles::Q5_K>(s, w, set, sums, plain),
-            Format::Q6_K => self.multiply_nibbles::<S, nibbles::Q6_K>(s, w, set, sums, plain),
-        }
-    }
-
-    #[inline(always)]
-    fn multiply_floats<S: Simd, F: floats::Float>(&self, s: S, w: *const u8, set: &Set, sums: &mut Sums) {
-        let Input::F32(x) = self.x else { unreachable!("numbers are multiplied with numbers") };
-        assert!(x.width() == self.w.k() && set.rows.end <= x.rows());
-        for rows in split(set.rows.clone(), rows_of_panel::<S>(set.rows.len())) {
-            let sums = sums.at(rows.start - set.rows.start);
-            let inputs = Inputs { w, count: self.w.k(), x: x.row(rows.start), stride: x.stride(), sums };
-            // SAFETY: a tile of a matrix has 32 k weights, rows have k values, as asserted, and a set has room for its sums.
-            unsafe { inputs.multiply::<S, F>(s, rows.len()) };
-        }
-    }
-
-    #[inline(always)]
-    fn multiply_bytes<S: Simd>(&self, s: S, w: *const u8, set: &Set, sums: &mut Sums) {
-        let (x, count) = self.quantized_input(set);
-        let panels = split(set.rows.clone(), rows_of_panel::<S>(set.rows.len()));
-        let of_set = panels.len();
-        for (index, rows) in panels.enumerate() {
-            let ahead = Ahead::new(count * Q8::BYTES, set.index * of_set + index, set.count * of_set);
-            let sums = sums.at(rows.start - set.rows.start);
-            let (x, stride) = (x.row(rows.start), x.stride());
-            // SAFETY: a tile of a matrix has its blocks, rows have as many, as asserted, and a set has room for its sums.
-            unsafe {
-                Blocks { w, count, x, stride, ahead, first: true, sums }.multiply::<S, Q8>(s, rows.len())
-            };
-        }
-    }
-
-    #[inline(always)]
-    fn multiply_nibbles<S: Simd, F: Nibbles>(
-        &self,
-        s: S,
-        w: *const u8,
-        set: &Set,
-        sums: &mut Sums,
-        plain: &mut PlainGroup,
-    ) {
-        let (x, blocks) = self.quantized_input(set);
-        for start in (0..blocks).step_by(MOST_BLOCKS) {
-            let count = MOST_BLOCKS.min(blocks - start);
-            // SAFETY: a tile of a matrix has its groups, one after the other.
-            unsafe {
-                let from = w.add(start / F::BLOCKS * nibbles::group_bytes::<F>());
-                s.call(Unpack::<F>::new(from, count / F::BLOCKS, plain));
+    fn activations(&self, rows: &Range<usize>) -> Activations {
+        match self.x {
+            Input::F32(x) => {
+                assert!(self.w.is_float() && x.width() == self.w.k() && rows.end <= x.rows());
+                Activations::Numbers { at: x.row(rows.start), stride: x.stride(), count: x.width() }
             }
-            for rows in split(set.rows.clone(), rows_of_panel::<S>(set.rows.len())) {
-                let sums = sums.at(rows.start - set.rows.start);
-                // SAFETY: so many blocks were unpacked, rows have at least as many from `start` on, as asserted, and a set has
-                // room for its sums, which its first blocks have written.
-                unsafe {
-                    let (x, stride) = (x.row(rows.start).add(start * QUANT_BLOCK_BYTES), x.stride());
-                    let (ahead, first) = (Ahead::NONE, start == 0);
-                    let blocks = Blocks { w: plain.as_ptr(), count, x, stride, ahead, first, sums };
-                    blocks.multiply::<S, F::Plain>(s, rows.len());
-                }
+            Input::Q8(x) => {
+                assert!(!self.w.is_float() && x.blocks() == self.w.k() / BLOCK);
+                let _last = x.row(rows.end - 1);
+                Activations::Blocks { at: x.row(rows.start), stride: x.stride(), count: x.blocks() }
             }
         }
     }
 
-    /// The input as int8, and its blocks.
+    /// The tile's columns of the rows as int8, if something wants them so.
     #[inline(always)]
-    fn quantized_input(&self, set: &Set) -> (QuantPlane, usize) {
-        let Input::Q8(x) = self.x else { unreachable!("whole numbers are multiplied with whole numbers") };
-        assert!(x.blocks() == self.w.k() / BLOCK);
-        let _last = x.row(set.rows.end - 1);
-        (x, x.blocks())
+    fn quantize<S: Simd>(&self, s: S, tile: usize) {
+        if let Some(quantized) = self.quantized {
+            // SAFETY: these columns of these rows belong to this piece and were just written by it.
+            unsafe { quant::quantize(s, self.out, quantized, self.rows.clone(), tile..tile + 1) };
+        }
     }
 
     #[inline(always)]
@@ -213,6 +174,127 @@ impl Linear<'_> {
     }
 }
 
+/// Some rows of activations: where the first one is, from one to the next, and how much of each.
+#[derive(Clone, Copy)]
+pub(crate) enum Activations {
+    Numbers { at: *const f32, stride: usize, count: usize },
+    Blocks { at: *const u8, stride: usize, count: usize },
+}
+
+/// Rows that pass by a tile before the next rows do.
+#[derive(Clone, Copy)]
+pub(crate) struct Set {
+    pub(crate) x: Activations,
+    pub(crate) rows: usize,
+    /// Which set it is, of how many.
+    pub(crate) index: usize,
+    pub(crate) count: usize,
+}
+
+/// Multiplies a tile with a set of rows: 32 sums for each.
+///
+/// # Safety
+/// The tile and the rows are readable and have as many inputs; there is room for all sums.
+#[inline(always)]
+pub(crate) unsafe fn multiply<S: Simd>(
+    s: S,
+    (format, w): (Format, *const u8),
+    set: Set,
+    sums: *mut f32,
+    plain: &mut PlainGroup,
+) {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        match format {
+            Format::F32 => multiply_numbers::<S, floats::F32>(s, w, set, sums),
+            Format::F16 => multiply_numbers::<S, floats::F16>(s, w, set, sums),
+            Format::BF16 => multiply_numbers::<S, floats::BF16>(s, w, set, sums),
+            Format::Q8_0 => multiply_bytes(s, w, set, sums),
+            Format::Q4_0 => multiply_nibbles::<S, nibbles::Q4_0>(s, w, set, sums, plain),
+            Format::Q4_1 => multiply_nibbles::<S, nibbles::Q4_1>(s, w, set, sums, plain),
+            Format::Q5_0 => multiply_nibbles::<S, nibbles::Q5_0>(s, w, set, sums, plain),
+            Format::Q5_1 => multiply_nibbles::<S, nibbles::Q5_1>(s, w, set, sums, plain),
+            Format::Q4_K => multiply_nibbles::<S, nibbles::Q4_K>(s, w, set, sums, plain),
+            Format::Q5_K => multiply_nibbles::<S, nibbles::Q5_K>(s, w, set, sums, plain),
+            Format::Q6_K => multiply_nibbles::<S, nibbles::Q6_K>(s, w, set, sums, plain),
+        }
+    }
+}
+
+/// # Safety
+/// As [`multiply`].
+#[inline(always)]
+unsafe fn multiply_numbers<S: Simd, F: floats::Float>(s: S, w: *const u8, set: Set, sums: *mut f32) {
+    let Activations::Numbers { at, stride, count } = set.x else {
+        unreachable!("numbers are multiplied with numbers")
+    };
+    for rows in split(0..set.rows, rows_of_panel::<S>(set.rows)) {
+        // SAFETY: these rows are among those that the caller vouches for.
+        unsafe {
+            let (x, sums) = (at.add(rows.start * stride), sums.add(rows.start * TILE));
+            Inputs { w, count, x, stride, sums }.multiply::<S, F>(s, rows.len());
+        }
+    }
+}
+
+/// # Safety
+/// As [`multiply`].
+#[inline(always)]
+unsafe fn multiply_bytes<S: Simd>(s: S, w: *const u8, set: Set, sums: *mut f32) {
+    let (at, stride, count) = set.blocks();
+    let panels = split(0..set.rows, rows_of_panel::<S>(set.rows));
+    let of_set = panels.len();
+    for (index, rows) in panels.enumerate() {
+        let ahead = Ahead::new(count * Q8::BYTES, set.index * of_set + index, set.count * of_set);
+        // SAFETY: these rows are among those that the caller vouches for.
+        unsafe {
+            let (x, sums) = (at.add(rows.start * stride), sums.add(rows.start * TILE));
+            Blocks { w, count, x, stride, ahead, first: true, sums }.multiply::<S, Q8>(s, rows.len());
+        }
+    }
+}
+
+/// # Safety
+/// As [`multiply`].
+#[inline(always)]
+unsafe fn multiply_nibbles<S: Simd, F: Nibbles>(
+    s: S,
+    w: *const u8,
+    set: Set,
+    sums: *mut f32,
+    plain: &mut PlainGroup,
+) {
+    let (at, stride, blocks) = set.blocks();
+    for start in (0..blocks).step_by(MOST_BLOCKS) {
+        let count = MOST_BLOCKS.min(blocks - start);
+        // SAFETY: a tile has its groups one after the other, as many as the rows have.
+        unsafe {
+            let from = w.add(start / F::BLOCKS * nibbles::group_bytes::<F>());
+            s.call(Unpack::<F>::new(from, count / F::BLOCKS, plain));
+        }
+        for rows in split(0..set.rows, rows_of_panel::<S>(set.rows)) {
+            // SAFETY: so many blocks were unpacked; these rows are among those that the caller vouches for, and have as many
+            // from `start` on; their first blocks have written the sums.
+            unsafe {
+                let x = at.add(rows.start * stride + start * QUANT_BLOCK_BYTES);
+                let (ahead, first, sums) = (Ahead::NONE, start == 0, sums.add(rows.start * TILE));
+                let blocks = Blocks { w: plain.as_ptr(), count, x, stride, ahead, first, sums };
+                blocks.multiply::<S, F::Plain>(s, rows.len());
+            }
+        }
+    }
+}
+
+impl Set {
+    #[inline(always)]
+    fn blocks(&self) -> (*const u8, usize, usize) {
+        let Activations::Blocks { at, stride, count } = self.x else {
+            unreachable!("whole numbers are multiplied with whole numbers")
+        };
+        (at, stride, count)
+    }
+}
+
 /// Rows of a panel where there are so many. Few rows make one or two panels of up to 8: fewer passes over a tile are worth more
 /// then than registers for all sums.
 fn rows_of_panel<S: Simd>(rows: usize) -> usize {
@@ -235,9 +317,8 @@ impl Sums {
         Sums([[MaybeUninit::uninit(); TILE]; SET_ROWS])
     }
 
-    /// From those of a row on.
-    fn at(&mut self, row: usize) -> *mut f32 {
-        self.0[row..].as_mut_ptr().cast()
+    fn as_mut_ptr(&mut self) -> *mut f32 {
+        self.0.as_mut_ptr().cast()
     }
 
     fn row(&self, row: usize) -> *const f32 {

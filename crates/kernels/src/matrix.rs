@@ -19,6 +19,7 @@ use std::ops::Range;
 use half::{bf16, f16};
 
 use crate::format::Format;
+use crate::late;
 use crate::memory::{Aligned, LINE};
 use crate::nibbles::{self, Nibbles};
 use crate::quant::BLOCK;
@@ -288,6 +289,15 @@ fn read_bytes(tile: &[u8], lane: usize, out: &mut [f32]) {
             for (out, weight) in out.iter_mut().zip(weights) {
                 *out = f32::from((weight ^ 0x80).cast_signed()) * scale;
             }
+        }
+    }
+}
+
+impl Drop for Matrix {
+    fn drop(&mut self) {
+        if !late::all_done() {
+            // Better lost than freed under the eyes of a thread that reads them.
+            std::mem::forget(std::mem::replace(&mut self.tiles, Aligned::empty()));
         }
     }
 }

@@ -35,7 +35,7 @@ impl Aligned {
     /// None where the system has not so much memory.
     pub(crate) fn zeroed(len: usize) -> Option<Aligned> {
         if len == 0 {
-            return Some(Aligned { at: NonNull::dangling(), len, whole: None });
+            return Some(Aligned::empty());
         }
         // An allocator that is asked for more than its usual alignment writes the zeroes itself. Asked for less it takes
         // fresh pages as they are; so the alignment is ours to make, with a line to spare.
@@ -48,6 +48,10 @@ impl Aligned {
         // SAFETY: `len` bytes from there on are owned and nobody else knows of them.
         ask_for_huge_pages(unsafe { std::slice::from_raw_parts_mut(at.as_ptr().cast(), len) });
         Some(Aligned { at, len, whole: Some((start, layout)) })
+    }
+
+    pub(crate) fn empty() -> Aligned {
+        Aligned { at: NonNull::dangling(), len: 0, whole: None }
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -58,6 +58,10 @@ impl QuantPlane {
         QuantPlane { at, stride, rows, blocks }
     }
 
+    pub(crate) fn rows(self) -> usize {
+        self.rows
+    }
+
     pub(crate) fn blocks(self) -> usize {
         self.blocks
     }

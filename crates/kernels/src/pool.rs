@@ -12,8 +12,9 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::apart::Apart;
 use crate::arena::Arena;
-use crate::executor::{Board, Job, MAX_PIECES, MAX_STEPS, Patience};
+use crate::executor::{Board, End, Job, MAX_PIECES, MAX_STEPS, Patience};
 use crate::isa::{Isa, Path};
 use crate::kv::KvStore;
 use crate::program::Program;
@@ -28,6 +29,8 @@ pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
     path: Path,
+    /// What the caller of a run computes with.
+    own: Apart,
 }
 
 /// The run was ended early because the caller asked for it; its values are not readable.
@@ -53,7 +56,7 @@ impl Pool {
             board: Board::new(threads),
             asleep: (1..threads).map(|_| AtomicBool::new(false)).collect(),
         });
-        let mut pool = Pool { shared, workers: Vec::new(), path };
+        let mut pool = Pool { shared, workers: Vec::new(), path, own: Apart::default() };
         with_signals_blocked(|| {
             for index in 1..threads {
                 let shared = Arc::clone(&pool.shared);
@@ -96,6 +99,7 @@ impl Pool {
             Buffers::new(base, &arena.offsets, &program.slots, kv.map(|store| store.cells()), threads)
         };
         let job = Job {
+            number: self.shared.next_run(),
             program,
             buffers,
             pieces: &arena.pieces,
@@ -104,7 +108,7 @@ impl Pool {
             stop: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
         };
-        self.shared.run(&job, &self.workers);
+        self.shared.run(&job, &self.workers, &mut self.own);
         let finished = self.shared.board.finished(&job);
         assert!(!job.panicked.load(Ordering::Relaxed), "a piece of a program panicked");
         if !finished {
@@ -161,23 +165,31 @@ struct Shared {
 }
 
 impl Shared {
+    fn next_run(&self) -> u64 {
+        self.gate.load(Ordering::Relaxed) / RUN + 1
+    }
+
     /// Runs a job as its caller.
-    fn run(&self, job: &Job<'_>, workers: &[JoinHandle<()>]) {
+    fn run(&self, job: &Job<'_>, workers: &[JoinHandle<()>], own: &mut Apart) {
         // The lifetime is dropped here and kept by hand: no worker looks at the job after this function returns,
-        // because each counts itself in before it looks and out afterwards, and the last loop waits for that.
+        // because each counts itself in before it looks and out afterwards, and the last loop waits for that; one that is left
+        // behind is counted out by who left it, and looks no more.
         self.job.store(std::ptr::from_ref(job).cast_mut().cast(), Ordering::Relaxed);
         self.board.reset();
-        let number = self.gate.load(Ordering::Relaxed) / RUN + 1;
-        self.gate.store((number * RUN) | OPEN, Ordering::SeqCst);
+        self.gate.store((job.number * RUN) | OPEN, Ordering::SeqCst);
         for (worker, asleep) in workers.iter().zip(&self.asleep) {
             if asleep.load(Ordering::SeqCst) && asleep.swap(false, Ordering::SeqCst) {
                 worker.thread().unpark();
             }
         }
-        self.board.work(0, job);
+        self.board.work(0, job, own);
         self.gate.fetch_and(!OPEN, Ordering::SeqCst);
         let mut patience = Patience::default();
         while self.gate.load(Ordering::Acquire) & INSIDE != 0 {
+            let left = self.board.leave_behind(job.number);
+            if left > 0 {
+                self.gate.fetch_sub(left, Ordering::Release);
+            }
             patience.pause();
         }
     }
@@ -185,14 +197,17 @@ impl Shared {
     /// The life of a worker.
     fn serve(&self, index: usize) {
         let mut last = 0;
+        let mut own = Apart::default();
         loop {
             let Some(number) = self.enter(index, last) else { return };
             last = number;
+            self.board.arrive(index, number);
             // SAFETY: this worker is counted in, so the caller of the run waits for it (`run`); the store of the
             // pointer happened before the gate was opened.
             let job = unsafe { &*self.job.load(Ordering::Relaxed) };
-            self.board.work(index, job);
-            self.gate.fetch_sub(1, Ordering::Release);
+            if self.board.work(index, job, &mut own) == End::Inside {
+                self.gate.fetch_sub(1, Ordering::Release);
+            }
         }
     }
 

@@ -5,10 +5,11 @@
 
 use std::ops::Range;
 
+use crate::apart::Apart;
 use crate::attention::{CachedPiece, Heads, PackPiece, SpanPiece, StorePiece};
 use crate::isa::Path;
 use crate::kv::{KvCells, KvRow};
-use crate::linear::{Finish, Input, Linear, MAX_PANEL};
+use crate::linear::{Finish, Finished, Input, Linear, MAX_PANEL};
 use crate::matrix::{Matrix, TILE};
 use crate::plane::{Plane, QuantPlane};
 use crate::program::{Slot, Value};
@@ -195,6 +196,68 @@ impl Step<'_> {
         }
     }
 
+    /// Pieces can be computed apart: products of few rows, which is where a run spends its time when it writes.
+    pub(crate) fn is_apart(&self, slots: &[Slot]) -> bool {
+        matches!(self.op, Op::Linear { quantized: Some(_), .. }) && slots[self.out].rows <= MAX_PANEL
+    }
+
+    /// Copies the activations that all pieces of a step that [is so](Self::is_apart) take.
+    ///
+    /// # Safety
+    /// The slots the step reads are complete, and nobody writes them meanwhile.
+    pub(crate) unsafe fn take_activations(&self, buffers: &Buffers<'_>, own: &mut Apart) {
+        if let Op::Linear { quantized: Some(slot), .. } = self.op {
+            // SAFETY: as the caller vouches.
+            unsafe { own.take_activations(buffers.quantized(slot)) };
+        }
+    }
+
+    /// Names the tiles of a piece.
+    pub(crate) fn take_tiles(&self, piece: usize, path: Path, buffers: &Buffers<'_>, own: &mut Apart) {
+        if let Op::Linear { w, after, .. } = self.op {
+            let rows = buffers.slots[self.out].rows;
+            let (_, tiles) = LinearCut::new(w, after, rows, buffers.threads).piece(piece);
+            let partner = w.tile_count() / 2;
+            let partners = match after {
+                After::SwiGlu => tiles.start + partner..tiles.end + partner,
+                _ => 0..0,
+            };
+            own.take_tiles(w, tiles.chain(partners), path);
+        }
+    }
+
+    /// Puts the sums of a piece that was computed apart where they belong.
+    ///
+    /// # Safety
+    /// As [`Self::run`].
+    pub(crate) unsafe fn finish(&self, piece: usize, path: Path, buffers: &Buffers<'_>, own: &Apart) {
+        path.run(Finished { linear: self.linear(piece, buffers), sums: own });
+    }
+
+    /// A piece of a product.
+    ///
+    /// # Panics
+    /// If the step is none.
+    fn linear<'b>(&'b self, piece: usize, buffers: &Buffers<'_>) -> Linear<'b> {
+        let Op::Linear { x, quantized: input, w, bias, after } = self.op else {
+            unreachable!("only products are taken apart")
+        };
+        let rows = buffers.slots[self.out].rows;
+        let (rows, tiles) = LinearCut::new(w, after, rows, buffers.threads).piece(piece);
+        let x = match input {
+            Some(slot) => Input::Q8(buffers.quantized(slot)),
+            None => Input::F32(buffers.value(x)),
+        };
+        let finish = match after {
+            After::Store => Finish::Store,
+            After::Gelu => Finish::Gelu,
+            After::Add(residual) => Finish::Add(buffers.value(residual)),
+            After::SwiGlu => Finish::SwiGlu { partner: w.tile_count() / 2 },
+        };
+        let quantized = self.quantized.map(|slot| buffers.quantized(slot));
+        Linear { x, w, bias, finish, out: buffers.plane(self.out), quantized, rows, tiles }
+    }
+
     /// Computes one piece.
     ///
     /// # Safety
@@ -215,21 +278,7 @@ impl Step<'_> {
                 let quantized = buffers.quantized(self.out);
                 path.run(QuantPiece { x: buffers.value(*x), quantized, rows: rows_of(piece) });
             }
-            Op::Linear { x, quantized: input, w, bias, after } => {
-                let (rows, tiles) = LinearCut::new(w, *after, out.rows, buffers.threads).piece(piece);
-                let x = match input {
-                    Some(slot) => Input::Q8(buffers.quantized(*slot)),
-                    None => Input::F32(buffers.value(*x)),
-                };
-                let finish = match after {
-                    After::Store => Finish::Store,
-                    After::Gelu => Finish::Gelu,
-                    After::Add(residual) => Finish::Add(buffers.value(*residual)),
-                    After::SwiGlu => Finish::SwiGlu { partner: w.tile_count() / 2 },
-                };
-                let out = buffers.plane(self.out);
-                path.run(Linear { x, w, bias: *bias, finish, out, quantized, rows, tiles });
-            }
+            Op::Linear { .. } => path.run(self.linear(piece, buffers)),
             Op::PackKeys { k, heads, head_dim, blocks } => path.run(PackPiece {
                 k: buffers.value(*k),
                 keys: buffers.plane(self.out),
