@@ -1,15 +1,16 @@
 //! Which instructions the kernels use, chosen at run time.
 
-use crate::simd::Portable;
-use crate::simd::Simd;
 #[cfg(target_arch = "x86_64")]
-use crate::simd::{Avx2, Avx512};
+use crate::simd::{Avx2, Avx512, AvxVnni};
+use crate::simd::{Portable, Simd};
 
 /// Instruction paths; all of them give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {
     /// AVX-512 F, BW, VL, DQ and VNNI: sixteen lanes in one register.
     Avx512,
+    /// AVX2, FMA and F16C with AVX-VNNI, as client processors have it that lack AVX-512: sixteen lanes in two registers.
+    AvxVnni,
     /// AVX2, FMA and F16C: sixteen lanes in two registers.
     Avx2,
     /// Plain Rust, on every machine. Slow where the machine lacks fused multiply-add.
@@ -17,20 +18,24 @@ pub enum Isa {
 }
 
 impl Isa {
+    /// Every path there is, on whatever machine; of those that one machine can have, the fastest first.
+    pub const ALL: [Isa; 4] = [Isa::Avx512, Isa::AvxVnni, Isa::Avx2, Isa::Portable];
+
     /// The fastest path this machine has.
     pub fn detect() -> Isa {
-        [Isa::Avx512, Isa::Avx2].into_iter().find(|isa| isa.is_available()).unwrap_or(Isa::Portable)
+        Isa::ALL.into_iter().find(|isa| isa.is_available()).unwrap_or(Isa::Portable)
     }
 
     /// Every path this machine has, the fastest first.
     pub fn available() -> Vec<Isa> {
-        [Isa::Avx512, Isa::Avx2, Isa::Portable].into_iter().filter(|isa| isa.is_available()).collect()
+        Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect()
     }
 
     /// Lower-case name for logs and reports.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Avx512 => "avx512",
+            Isa::AvxVnni => "avxvnni",
             Isa::Avx2 => "avx2",
             Isa::Portable => "portable",
         }
@@ -48,13 +53,15 @@ impl Isa {
                     && is_x86_feature_detected!("avx512vnni")
             }
             #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni => Isa::Avx2.is_available() && is_x86_feature_detected!("avxvnni"),
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => {
                 is_x86_feature_detected!("avx2")
                     && is_x86_feature_detected!("fma")
                     && is_x86_feature_detected!("f16c")
             }
             #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx512 | Isa::Avx2 => false,
+            Isa::Avx512 | Isa::AvxVnni | Isa::Avx2 => false,
             Isa::Portable => true,
         }
     }
@@ -95,6 +102,9 @@ impl Path {
             Isa::Avx512 => unsafe { Avx512::new() }.call(kernel),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
+            Isa::AvxVnni => unsafe { AvxVnni::new() }.call(kernel),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
             Isa::Avx2 => unsafe { Avx2::new() }.call(kernel),
             _ => Portable.call(kernel),
         }
@@ -113,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_path_exists_for_each_available_isa_and_no_other() {
-        for isa in [Isa::Avx512, Isa::Avx2, Isa::Portable] {
+        for isa in Isa::ALL {
             assert_eq!(Path::new(isa).is_some(), Isa::available().contains(&isa), "{}", isa.name());
         }
     }

@@ -1,19 +1,28 @@
-//! Sixteen lanes in two 256-bit registers; int8 products by the exact sign trick.
+//! Sixteen lanes in two 256-bit registers; products of bytes by what the machine has for them.
+
+mod products;
 
 use std::arch::x86_64::*;
+use std::marker::PhantomData;
 
+use self::products::{Products, SignTrick, Vnni};
 use super::{LANES, Simd};
 use crate::isa::Kernel;
 
-#[derive(Clone, Copy)]
-pub(crate) struct Avx2(());
+/// Machines with AVX2, FMA and F16C.
+pub(crate) type Avx2 = Halves<SignTrick>;
+/// Those that have AVX-VNNI, too.
+pub(crate) type AvxVnni = Halves<Vnni>;
 
-impl Avx2 {
+#[derive(Clone, Copy)]
+pub(crate) struct Halves<P>(PhantomData<P>);
+
+impl<P: Products> Halves<P> {
     /// # Safety
-    /// The machine has AVX2, FMA and F16C.
+    /// The machine has AVX2, FMA, F16C and the instructions of `P`.
     #[inline(always)]
     pub(crate) unsafe fn new() -> Self {
-        Avx2(())
+        Halves(PhantomData)
     }
 }
 
@@ -48,7 +57,7 @@ pub(super) unsafe fn largest(a: __m256) -> f32 {
 /// All ones in the first `n` lanes.
 #[inline(always)]
 fn mask(n: usize) -> [__m256i; 2] {
-    // SAFETY: called only by methods of Avx2, which exists only on a machine with AVX2.
+    // SAFETY: called only by methods of Halves, which exist only on a machine with AVX2.
     unsafe {
         let n = _mm256_set1_epi32(n as i32);
         [
@@ -61,30 +70,25 @@ fn mask(n: usize) -> [__m256i; 2] {
 /// Applies intrinsics that touch no memory to both halves: `self` proves that the machine has them.
 macro_rules! both {
     ($f:ident($($arg:ident),*)) => {
-        // SAFETY: an Avx2 exists only on a machine with these instructions.
+        // SAFETY: Halves exist only on a machine with these instructions.
         unsafe { [$f($($arg[0]),*), $f($($arg[1]),*)] }
     };
 }
 
-impl Simd for Avx2 {
+impl<P: Products> Simd for Halves<P> {
     type F32 = [__m256; 2];
     type I32 = [__m256i; 2];
-    /// The signed weights and their magnitudes.
-    type Weights = [[__m256i; 2]; 2];
+    type Weights = [P::Weights; 2];
     type Small = [__m256i; 2];
 
     const WIDE: bool = false;
+    /// Sums of as many rows take eight of the sixteen registers. With six rows AVX-VNNI takes half as long again for prompts.
     const PANEL: usize = 4;
 
     #[inline(always)]
     fn call<K: Kernel>(self, kernel: K) -> K::Output {
-        #[inline(never)] // registers are allocated for one kernel at a time
-        #[target_feature(enable = "avx2,fma,f16c")]
-        fn enabled<K: Kernel>(simd: Avx2, kernel: K) -> K::Output {
-            kernel.run(simd)
-        }
-        // SAFETY: an Avx2 exists only on a machine with these instructions.
-        unsafe { enabled(self, kernel) }
+        // SAFETY: Halves exist only on a machine with these instructions.
+        unsafe { P::call(self, kernel) }
     }
 
     #[inline(always)]
@@ -131,7 +135,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn first(self, n: usize, a: Self::F32, b: Self::F32) -> Self::F32 {
         let mask = mask(n);
-        // SAFETY: an Avx2 exists only on a machine with these instructions.
+        // SAFETY: Halves exist only on a machine with these instructions.
         unsafe {
             [
                 _mm256_blendv_ps(b[0], a[0], _mm256_castsi256_ps(mask[0])),
@@ -142,13 +146,13 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn sum(self, a: Self::F32) -> f32 {
-        // SAFETY: an Avx2 exists only on a machine with these instructions.
+        // SAFETY: Halves exist only on a machine with these instructions.
         unsafe { sum(_mm256_add_ps(a[0], a[1])) }
     }
 
     #[inline(always)]
     fn largest(self, a: Self::F32) -> f32 {
-        // SAFETY: an Avx2 exists only on a machine with these instructions.
+        // SAFETY: Halves exist only on a machine with these instructions.
         unsafe { largest(_mm256_max_ps(a[0], a[1])) }
     }
 
@@ -197,7 +201,7 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn halve_i32(self, a: Self::I32) -> Self::I32 {
-        // SAFETY: an Avx2 exists only on a machine with these instructions.
+        // SAFETY: Halves exist only on a machine with these instructions.
         unsafe { [_mm256_srai_epi32::<1>(a[0]), _mm256_srai_epi32::<1>(a[1])] }
     }
 
@@ -208,7 +212,7 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn largest_i32(self, a: Self::I32) -> i32 {
-        // SAFETY: an Avx2 exists only on a machine with these instructions.
+        // SAFETY: Halves exist only on a machine with these instructions.
         unsafe {
             let a = _mm256_max_epi32(a[0], a[1]);
             let a = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256::<1>(a));
@@ -233,52 +237,32 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn dot_start(self, _correction: i32) -> Self::I32 {
-        self.splat_i32(0) // the weights are made signed again, so there is nothing to correct
+    fn dot_start(self, correction: i32) -> Self::I32 {
+        self.splat_i32(P::start(correction))
     }
 
     #[inline(always)]
-    fn dot(self, sum: Self::I32, [w, magnitude]: Self::Weights, x: i32) -> Self::I32 {
-        // w * x = |w| * (x with the sign of w). |w| <= 128 and |x| <= 127, so a pair is at most 32512: it fits.
-        // SAFETY: an Avx2 exists only on a machine with these instructions.
+    fn dot(self, sum: Self::I32, w: Self::Weights, x: i32) -> Self::I32 {
+        // SAFETY: Halves exist only on a machine with these instructions.
         unsafe {
             let x = _mm256_set1_epi32(x);
-            let ones = _mm256_set1_epi16(1);
-            let pairs0 = _mm256_maddubs_epi16(magnitude[0], _mm256_sign_epi8(x, w[0]));
-            let pairs1 = _mm256_maddubs_epi16(magnitude[1], _mm256_sign_epi8(x, w[1]));
-            [
-                _mm256_add_epi32(sum[0], _mm256_madd_epi16(pairs0, ones)),
-                _mm256_add_epi32(sum[1], _mm256_madd_epi16(pairs1, ones)),
-            ]
+            [P::dot(sum[0], w[0], x), P::dot(sum[1], w[1], x)]
         }
     }
 
     #[inline(always)]
     fn dot_small(self, sum: Self::I32, w: Self::Small, x: i32) -> Self::I32 {
-        // Unsigned weights times signed activations: a pair is at most 2 * 63 * 127, far from saturating.
-        // SAFETY: an Avx2 exists only on a machine with these instructions.
+        // SAFETY: Halves exist only on a machine with these instructions.
         unsafe {
             let x = _mm256_set1_epi32(x);
-            let ones = _mm256_set1_epi16(1);
-            let pairs = [_mm256_maddubs_epi16(w[0], x), _mm256_maddubs_epi16(w[1], x)];
-            [
-                _mm256_add_epi32(sum[0], _mm256_madd_epi16(pairs[0], ones)),
-                _mm256_add_epi32(sum[1], _mm256_madd_epi16(pairs[1], ones)),
-            ]
+            [P::dot_small(sum[0], w[0], x), P::dot_small(sum[1], w[1], x)]
         }
     }
 
     #[inline(always)]
     unsafe fn load_weights(self, from: *const u8) -> Self::Weights {
-        // SAFETY: the caller vouches for 64 readable bytes.
-        unsafe {
-            let flip = _mm256_set1_epi8(-128);
-            let w = [
-                _mm256_xor_si256(_mm256_loadu_si256(from.cast()), flip),
-                _mm256_xor_si256(_mm256_loadu_si256(from.add(32).cast()), flip),
-            ];
-            [w, [_mm256_abs_epi8(w[0]), _mm256_abs_epi8(w[1])]]
-        }
+        // SAFETY: the caller vouches for 64 readable bytes; Halves exist only on a machine with these instructions.
+        unsafe { self.load_i32(from).map(|bytes| P::weights(bytes)) }
     }
 
     #[inline(always)]
