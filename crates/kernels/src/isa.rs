@@ -1,5 +1,7 @@
 //! Which instructions the kernels use, chosen at run time.
 
+#[cfg(target_arch = "aarch64")]
+use crate::simd::Neon;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512, AvxVnni};
 use crate::simd::{Portable, Simd};
@@ -13,13 +15,15 @@ pub enum Isa {
     AvxVnni,
     /// AVX2, FMA and F16C: sixteen lanes in two registers.
     Avx2,
+    /// NEON of 64-bit ARM: sixteen lanes in four registers.
+    Neon,
     /// Plain Rust, on every machine. Slow where the machine lacks fused multiply-add.
     Portable,
 }
 
 impl Isa {
     /// Every path there is, on whatever machine; of those that one machine can have, the fastest first.
-    pub const ALL: [Isa; 4] = [Isa::Avx512, Isa::AvxVnni, Isa::Avx2, Isa::Portable];
+    pub const ALL: [Isa; 5] = [Isa::Avx512, Isa::AvxVnni, Isa::Avx2, Isa::Neon, Isa::Portable];
 
     /// The fastest path this machine has.
     pub fn detect() -> Isa {
@@ -37,6 +41,7 @@ impl Isa {
             Isa::Avx512 => "avx512",
             Isa::AvxVnni => "avxvnni",
             Isa::Avx2 => "avx2",
+            Isa::Neon => "neon",
             Isa::Portable => "portable",
         }
     }
@@ -60,9 +65,10 @@ impl Isa {
                     && is_x86_feature_detected!("fma")
                     && is_x86_feature_detected!("f16c")
             }
-            #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx512 | Isa::AvxVnni | Isa::Avx2 => false,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => std::arch::is_aarch64_feature_detected!("neon"),
             Isa::Portable => true,
+            _ => false, // of another architecture
         }
     }
 }
@@ -106,6 +112,9 @@ impl Path {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             Isa::Avx2 => unsafe { Avx2::new() }.call(kernel),
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above.
+            Isa::Neon => unsafe { Neon::new() }.call(kernel),
             _ => Portable.call(kernel),
         }
     }

@@ -5,7 +5,8 @@
 //! [`Arena`] of scratch memory; keys and values of past positions live in a [`KvStore`].
 //!
 //! Every output element is summed in one fixed order over sixteen virtual lanes, whatever the batch, the number
-//! of threads, the chunking of a prompt or the instruction set ([`Isa`]): equal inputs give equal bits.
+//! of threads, the chunking of a prompt or the instruction set ([`Isa`]: AVX-512, AVX-VNNI, AVX2, NEON, or plain Rust): equal
+//! inputs give equal bits.
 //!
 //! ```
 //! use antiphon_kernels::{Arena, Isa, Matrix, Pool, Program};

@@ -236,7 +236,7 @@ fn issues(engine: &Engine) -> Vec<String> {
         ));
     }
     if shared.isa == Isa::Portable {
-        issues.push("the processor has neither AVX2 nor AVX-512: answers will be slow".into());
+        issues.push("the processor has neither AVX2, AVX-512 nor NEON: answers will be slow".into());
     }
     if shared.config.batcher.max_queue < shared.config.batcher.max_concurrent {
         issues.push("`batcher.max_queue` is below `batcher.max_concurrent`: the batch may run empty".into());

@@ -1,4 +1,4 @@
-//! Sixteen lanes in plain Rust: the path of machines without AVX2, and the twin the other paths are tested with.
+//! Sixteen lanes in plain Rust: the path of machines without AVX2 or NEON, and the twin the other paths are tested with.
 
 use half::f16;
 

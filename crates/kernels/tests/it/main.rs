@@ -4,6 +4,7 @@
 mod attention;
 mod formats;
 mod linear;
+#[cfg(not(target_arch = "aarch64"))]
 mod oracle;
 mod pool;
 mod program;

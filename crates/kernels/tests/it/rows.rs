@@ -157,7 +157,7 @@ fn operations_on_slices_are_what_they_say() {
 
 #[test]
 fn isa_names_are_distinct() {
-    assert_eq!(Isa::ALL.map(Isa::name), ["avx512", "avxvnni", "avx2", "portable"]);
+    assert_eq!(Isa::ALL.map(Isa::name), ["avx512", "avxvnni", "avx2", "neon", "portable"]);
 }
 
 #[test]
