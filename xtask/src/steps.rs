@@ -19,6 +19,7 @@ const STEPS: &[(&str, Step)] = &[
         )
     }),
     ("rust", rust),
+    ("aarch64", aarch64),
     ("interleavings", interleavings),
     ("documentation", documentation),
     ("documents", |here| Ok(documents::check(here.root)?)),
@@ -131,7 +132,12 @@ fn tools() -> Result<(), Unmet> {
             "no C compiler `cc`, which a dependency needs: install gcc or clang".to_owned(),
         ));
     }
-    let missing = || PACKAGES.iter().filter(|(program, _)| !answers(&mut Command::new(program)));
+    Ok(install(PACKAGES)?)
+}
+
+/// Adds the packages of programs that do not answer.
+fn install(packages: &[(&str, &str)]) -> Result<(), String> {
+    let missing = || packages.iter().filter(|(program, _)| !answers(&mut Command::new(program)));
     let packages: Vec<&str> = missing().map(|(_, package)| *package).collect();
     if packages.is_empty() {
         return Ok(());
@@ -139,8 +145,7 @@ fn tools() -> Result<(), Unmet> {
     let packages = packages.join(" ");
     let install = format!("apt-get update -qq && apt-get install -y -qq --no-install-recommends {packages}");
     if run(Command::new("sh").args(["-c", &install])).is_err() || missing().next().is_some() {
-        let message = format!("missing, and installing these packages of Debian needs root: {packages}");
-        return Err(Unmet::Failed(message));
+        return Err(format!("missing, and installing these packages of Debian needs root: {packages}"));
     }
     Ok(())
 }
@@ -160,6 +165,36 @@ fn rust(here: &Here<'_>) -> Result<(), Unmet> {
     let long = if here.long { " -- --include-ignored" } else { "" };
     here.cargo(&format!("test --release --workspace --features antiphon/redis --locked{long}"))
 }
+
+/// The kernels' instructions of 64-bit ARM, on another processor under emulation.
+fn aarch64(here: &Here<'_>) -> Result<(), Unmet> {
+    if cfg!(target_arch = "aarch64") {
+        return Ok(()); // the step `rust` has run them
+    }
+    let added = run(Command::new("rustup").args(["target", "add", ARM]));
+    added
+        .map_err(|why| Unmet::Skipped(format!("the standard library for {ARM} could not be added: {why}")))?;
+    install(ARM_PACKAGES).map_err(Unmet::Skipped)?;
+    let skipped: String = NOT_EMULATED.iter().map(|name| format!(" --skip {name}")).collect();
+    let line =
+        format!("test --release --locked -p antiphon-kernels --lib --test it --target {ARM} --{skipped}");
+    let mut test = cargo(here.root, &line);
+    test.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
+    test.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", "qemu-aarch64 -L /usr/aarch64-linux-gnu");
+    Ok(run(&mut test)?)
+}
+
+const ARM: &str = "aarch64-unknown-linux-gnu";
+
+/// What links programs for ARM, with the C library they need, and what runs them.
+const ARM_PACKAGES: &[(&str, &str)] = &[
+    ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"),
+    ("qemu-aarch64", "qemu-user"),
+];
+
+/// Tests that look at their threads through `/proc`, where they find the emulator's as well.
+const NOT_EMULATED: &[&str] =
+    &["workers_are_named_and_gone_after_the_drop", "threads_started_with_signals_blocked"];
 
 /// Models of the parts where threads meet, in many orders: with another flag, so in a folder of their own. They are small, so
 /// that what builds fastest is best.
