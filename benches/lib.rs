@@ -1,7 +1,9 @@
 //! Two ways of doing the same, timed in turns: what disturbs the machine disturbs both.
 
+pub mod contest;
 pub mod measure;
 pub mod random_model;
+pub mod roof;
 
 use std::fmt;
 use std::hint::black_box;
