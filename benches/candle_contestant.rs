@@ -7,14 +7,14 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
-use antiphon_benches::contest::{self, Outcome, Task};
+use antiphon_benches::contest::{self, Outcome, Resident, Task};
 use candle_core::quantized::gguf_file::Content;
 use candle_core::{Device, Tensor};
 use candle_transformers::models::{quantized_llama, quantized_qwen2};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 fn main() -> Outcome {
-    let before = contest::peak_bytes();
+    let before = Resident::read();
     let (model, threads, _) = contest::arguments()?;
     if candle_core::utils::get_num_threads() != threads {
         return Err("RAYON_NUM_THREADS is not the number of threads".into());
@@ -31,7 +31,7 @@ fn main() -> Outcome {
         match task {
             Task::Prompt { tokens } => contest::timed(|| decoder.prompt(tokens)),
             Task::Decode { context, tokens, streams: 1, seconds } => decoder.decode(context, tokens, seconds),
-            Task::Memory => Ok(json!({"bytes": contest::peak_bytes() - before})),
+            Task::Memory => Ok(Resident::read().since(before)),
             other => Err(format!("{other:?}: candle has nothing to do it with").into()),
         }
     })

@@ -133,13 +133,29 @@ pub fn token(stream: usize, position: usize, vocab: usize) -> u32 {
     ((position * 7919 + stream * 104_729 + 1) % vocab) as u32
 }
 
-/// The most memory that was ever resident in this process, files that are mapped included, as Linux counts it.
-pub fn peak_bytes() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kilobytes =
-        line.and_then(|line| line.trim().strip_suffix(" kB")).and_then(|number| number.parse::<usize>().ok());
-    kilobytes.unwrap_or(0) * 1024
+/// Memory of this process, mapped files included, as Linux counts it.
+#[derive(Clone, Copy)]
+pub struct Resident {
+    now: usize,
+    peak: usize,
+}
+
+impl Resident {
+    /// What it is at this moment.
+    pub fn read() -> Self {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let bytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+            kilobytes.and_then(|number| number.parse::<usize>().ok()).unwrap_or(0) * 1024
+        };
+        Self { now: bytes("VmRSS:"), peak: bytes("VmHWM:") }
+    }
+
+    /// What came on top since `before`: what stays, and the most there ever was.
+    pub fn since(self, before: Self) -> Value {
+        json!({"bytes": self.now - before.now, "peak_bytes": self.peak - before.now})
+    }
 }
 
 /// Tokens that each stream has room for.

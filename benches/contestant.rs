@@ -6,18 +6,19 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use antiphon_benches::contest::{self, Outcome, Task};
+use antiphon_benches::contest::{self, Outcome, Resident, Task};
 use antiphon_benches::roof;
 use antiphon_inference::decoder::{Decoder, Row};
 use antiphon_inference::encoder::Encoder;
 use antiphon_inference::format::Package;
 use antiphon_inference::kv::{BlockPool, BlockTable};
 use antiphon_inference::sampling::{Sampler, Sampling};
+use antiphon_kernels::memory::return_freed;
 use antiphon_kernels::{Arena, Isa, KV_BLOCK, KvStore, Pool};
 use serde_json::{Value, json};
 
 fn main() -> Outcome {
-    let before = contest::peak_bytes();
+    let before = Resident::read();
     let (model, threads, streams) = contest::arguments()?;
     let open_decoder = || Generation::open(&model, threads, streams);
     let (mut decoder, mut encoder) = (None, None);
@@ -34,8 +35,9 @@ fn main() -> Outcome {
             opened(&mut encoder, || Encoding::open(&model, threads))?.encode(texts, tokens, seconds)
         }
         Task::Memory => {
-            let used = decoder.as_ref().map_or(0, Generation::key_value_bytes);
-            Ok(json!({"bytes": contest::peak_bytes() - before, "key_value_bytes": used}))
+            let mut told = Resident::read().since(before);
+            told["key_value_bytes"] = decoder.as_ref().map_or(0, Generation::key_value_bytes).into();
+            Ok(told)
         }
         Task::Read { bytes } => Ok(json!({"bytes_per_second": roof::read(bytes, threads)})),
         Task::Multiply => Ok(json!({"operations_per_second": roof::multiply(threads)})),
@@ -74,6 +76,8 @@ impl Generation {
         let pool = Pool::new(threads, Isa::detect())?;
         let package = Package::open(model)?;
         let decoder = Decoder::load(&package, threads)?;
+        drop(package);
+        return_freed(); // as the engine does
         let mut blocks = BlockPool::new(decoder.config(), usize::MAX, streams * contest::ROOM)?;
         let mut stream = || {
             let table = blocks.reserve(contest::ROOM).ok_or("a pool of blocks for all streams")?;

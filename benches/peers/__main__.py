@@ -130,7 +130,7 @@ def load(figures: Figures, settings: Settings) -> None:
 
 
 def memory(figures: Figures, settings: Settings) -> None:
-    """The most that was resident, beyond what the process had before it opened the model."""
+    """What is resident, beyond what the process had before it opened the model, and the most that was."""
     task = {"do": "decode", "context": CONTEXT, "tokens": TOKENS, "seconds": SECONDS}
     for model in SMALL:
         said(f"memory {model}")
@@ -141,6 +141,7 @@ def memory(figures: Figures, settings: Settings) -> None:
                     told = contestant.ask({"do": "memory"})
                 work = f"memory {model}, {count}"
                 figures.single[f"{work}, {engine}"] = told["bytes"]
+                figures.single[f"{work}, {engine}, peak"] = told["peak_bytes"]
                 if engine == "antiphon":
                     figures.single[f"{work}, file"] = model_path(engine, model).stat().st_size
                     figures.single[f"{work}, keys and values"] = told["key_value_bytes"]

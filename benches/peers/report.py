@@ -124,9 +124,9 @@ def resident(figures: Figures) -> Iterator[Row]:
                 continue
             needed = single[f"{work}, file"] + single[f"{work}, keys and values"]
             for engine, goals in (("antiphon", ("≤ 1.15", "1.05")), ("llama.cpp", ("", ""))):
-                used = single[f"{work}, {engine}"]
+                used, peak = single[f"{work}, {engine}"], single[f"{work}, {engine}, peak"]
                 what = f"resident, {name}-Q8_0, {counted(streams, 'stream')}: {engine}"
-                cells = [f"{used / 2**20:.0f} MiB", f"{needed / 2**20:.0f} MiB", f"{used / needed:.2f}"]
+                cells = [f"{used / 2**20:.0f} MiB, at most {peak / 2**20:.0f}", f"{needed / 2**20:.0f} MiB", f"{used / needed:.2f}"]
                 yield [what, "file + keys and values", *cells, *goals, ""]
 
 

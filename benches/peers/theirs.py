@@ -25,11 +25,14 @@ Result = dict[str, Any]
 def main() -> None:
     engine, model, threads, streams = sys.argv[1:]
     contestant = ENGINES[engine](model, int(threads), int(streams))
-    before = peak_bytes()
+    before = resident("VmRSS")
     for line in sys.stdin:
         task = json.loads(line)
         kind = task.pop("do")
-        result = {"bytes": peak_bytes() - before} if kind == "memory" else getattr(contestant, kind)(**task)
+        if kind == "memory":
+            result = {"bytes": resident("VmRSS") - before, "peak_bytes": resident("VmHWM") - before}
+        else:
+            result = getattr(contestant, kind)(**task)
         print(json.dumps(result), flush=True)
 
 
@@ -42,9 +45,10 @@ def token(stream: int, position: int, vocabulary: int) -> int:
     return (position * 7919 + stream * 104_729 + 1) % vocabulary
 
 
-def peak_bytes() -> int:
+def resident(which: str) -> int:
+    """Bytes that are resident now (VmRSS), or the most that ever were (VmHWM)."""
     with open("/proc/self/status") as status:
-        line = next(line for line in status if line.startswith("VmHWM:"))
+        line = next(line for line in status if line.startswith(f"{which}:"))
     return int(line.split()[1]) * 1024
 
 

@@ -28,7 +28,7 @@
 //! - A word for each piece says of which run and step it is, and whether it is being computed or was put in place. Putting
 //!   in place begins with a compare-exchange from the one to the other, which one thread wins; `done` grows after that. The
 //!   words of one place are those of later and later steps and runs, so a late thread finds another word and loses.
-//! - While it computes, a thread is *away*: it touches its own memory and weights, nothing of the run. It comes back by a
+//! - While it computes, or waits, a thread is *away*: it touches its own memory, weights and the board, nothing of the run. It comes back by a
 //!   compare-exchange from away to inside, and whoever ends a run leaves it behind by one from away to left. So either it is
 //!   inside again, and the end of the run waits for it, or it knows that the run is none of its business any more. Weights
 //!   outlive it (`late`).
@@ -53,10 +53,8 @@ pub(crate) trait Work {
     fn steps(&self) -> usize;
     /// Pieces up to and including a step.
     fn through(&self, step: usize) -> u64;
-    /// The run is to end before this step.
-    fn stops_before(&self, step: usize) -> bool;
-    /// The run is to end now.
-    fn stopped(&self) -> bool;
+    /// The caller wants the run to end before this step.
+    fn is_interrupted_before(&self, step: usize) -> bool;
 
     /// Computes a piece.
     ///
@@ -92,6 +90,8 @@ pub(crate) struct Board {
     shares: Box<[Padded]>,
     /// Pieces of this run that are computed.
     done: Padded,
+    /// Not 0: this run is to end.
+    stop: Padded,
     /// One for each thread: the run it is in, and how; see `Presence`.
     presences: Box<[Padded]>,
     /// One for each piece of a step that is computed apart: whose step it is, and how far it is; see `mark`.
@@ -113,6 +113,14 @@ enum Presence {
     Left,
 }
 
+/// What ended waiting.
+enum Waited {
+    Done,
+    Stopped,
+    Long,
+    Left,
+}
+
 /// What a thread knows when its walk is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
@@ -131,7 +139,6 @@ pub(crate) struct Job<'a> {
     pub(crate) pieces: &'a [u64],
     pub(crate) interrupt: &'a AtomicBool,
     pub(crate) path: Path,
-    pub(crate) stop: AtomicBool,
     pub(crate) panicked: AtomicBool,
 }
 
@@ -150,15 +157,8 @@ impl Work for Job<'_> {
         self.pieces[step]
     }
 
-    fn stops_before(&self, step: usize) -> bool {
-        if self.program.steps[step].checkpoint && self.interrupt.load(Ordering::Relaxed) {
-            self.stop.store(true, Ordering::Relaxed);
-        }
-        self.stopped()
-    }
-
-    fn stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+    fn is_interrupted_before(&self, step: usize) -> bool {
+        self.program.steps[step].checkpoint && self.interrupt.load(Ordering::Relaxed)
     }
 
     unsafe fn run(&self, step: usize, piece: usize) {
@@ -200,6 +200,7 @@ impl Board {
         Board {
             shares: counters(),
             done: Padded(AtomicU64::new(0)),
+            stop: Padded(AtomicU64::new(0)),
             presences: counters(),
             marks: (0..marks).map(|_| AtomicU64::new(0)).collect(),
         }
@@ -207,7 +208,7 @@ impl Board {
 
     /// Clears the counters of a run. No thread is inside one; opening the gate makes the stores visible.
     pub(crate) fn reset(&self) {
-        for counter in self.shares.iter().chain([&self.done]) {
+        for counter in self.shares.iter().chain([&self.done, &self.stop]) {
             counter.0.store(0, Ordering::Relaxed);
         }
     }
@@ -244,7 +245,7 @@ impl Board {
         catch_unwind(AssertUnwindSafe(|| self.walk(thread, job, own))).unwrap_or_else(|_| {
             // Pieces do not panic outside the run (`compute_apart`).
             job.panicked.store(true, Ordering::Relaxed);
-            job.stop.store(true, Ordering::Relaxed);
+            self.stop.0.store(1, Ordering::Relaxed);
             End::Inside
         })
     }
@@ -252,7 +253,10 @@ impl Board {
     fn walk<W: Work>(&self, thread: usize, work: &W, own: &mut W::Own) -> End {
         let mut before = 0;
         for step in 0..work.steps() {
-            if work.stops_before(step) {
+            if work.is_interrupted_before(step) {
+                self.stop.0.store(1, Ordering::Relaxed);
+            }
+            if self.stop.0.load(Ordering::Relaxed) != 0 {
                 return End::Inside;
             }
             let through = work.through(step);
@@ -281,27 +285,72 @@ impl Board {
                     }
                 }
                 let mut patience = Patience::default();
-                while self.done.0.load(Ordering::Acquire) < through {
-                    if work.stopped() {
-                        return End::Inside;
-                    }
-                    if copied && patience.asks() {
-                        let taken = mark(work.number(), step, Progress::Taken);
-                        let late =
-                            self.marks[..pieces].iter().position(|m| m.load(Ordering::Acquire) == taken);
-                        if let Some(piece) = late {
-                            work.name(step, piece, own);
-                            if self.compute_apart(thread, work, step, piece, own) == End::Left {
-                                return End::Left;
+                loop {
+                    match self.wait(thread, work.number(), through, &mut patience) {
+                        Waited::Done => break,
+                        Waited::Stopped => return End::Inside,
+                        Waited::Left => return End::Left,
+                        Waited::Long if copied => {
+                            let taken = mark(work.number(), step, Progress::Taken);
+                            let late =
+                                self.marks[..pieces].iter().position(|m| m.load(Ordering::Acquire) == taken);
+                            if let Some(piece) = late {
+                                work.name(step, piece, own);
+                                if self.compute_apart(thread, work, step, piece, own) == End::Left {
+                                    return End::Left;
+                                }
                             }
                         }
+                        Waited::Long => {}
                     }
-                    patience.pause();
                 }
             }
             before = through;
         }
         End::Inside
+    }
+
+    /// Waits until so many pieces are done, or until it is time to ask why they are not.
+    fn wait(&self, thread: usize, run: u64, through: u64, patience: &mut Patience) -> Waited {
+        if self.done.0.load(Ordering::Acquire) >= through {
+            return Waited::Done;
+        }
+        // What is looked at here belongs to the board, which outlives runs.
+        self.go_away(thread, run);
+        let waited = loop {
+            patience.pause();
+            if self.done.0.load(Ordering::Acquire) >= through {
+                break Waited::Done;
+            }
+            if self.stop.0.load(Ordering::Relaxed) != 0 {
+                break Waited::Stopped;
+            }
+            if patience.asks() {
+                break Waited::Long;
+            }
+        };
+        if self.come_back(thread, run) { waited } else { Waited::Left }
+    }
+
+    /// From here on a thread, other than the caller of the run, touches nothing of it.
+    fn go_away(&self, thread: usize, run: u64) {
+        if thread != CALLER {
+            self.presences[thread].0.store(presence(run, Presence::Away), Ordering::Release);
+        }
+    }
+
+    /// Whether the thread is inside again, or was left behind.
+    fn come_back(&self, thread: usize, run: u64) -> bool {
+        if thread == CALLER {
+            return true; // it ends the run itself
+        }
+        let (inside, away) = (presence(run, Presence::Inside), presence(run, Presence::Away));
+        let counter = &self.presences[thread].0;
+        let is_back = counter.compare_exchange(away, inside, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        if !is_back {
+            late::end();
+        }
+        is_back
     }
 
     /// Computes the piece that was named, and puts it in place if nobody else has.
@@ -314,20 +363,10 @@ impl Board {
         own: &mut W::Own,
     ) -> End {
         let run = work.number();
-        let (inside, away) = (presence(run, Presence::Inside), presence(run, Presence::Away));
-        // The caller of a run is not left behind: it ends the run.
-        let is_caller = thread == 0;
-        if !is_caller {
-            self.presences[thread].0.store(away, Ordering::Release);
-        }
+        self.go_away(thread, run);
         let computed = catch_unwind(AssertUnwindSafe(|| W::compute(own)));
-        if !is_caller {
-            let back =
-                self.presences[thread].0.compare_exchange(away, inside, Ordering::AcqRel, Ordering::Relaxed);
-            if back.is_err() {
-                late::end();
-                return End::Left;
-            }
+        if !self.come_back(thread, run) {
+            return End::Left;
         }
         if let Err(panic) = computed {
             resume_unwind(panic);
@@ -396,6 +435,9 @@ fn unpack(word: u64) -> (usize, usize, usize) {
     let mask = MAX_PIECES as u64;
     ((word >> 44) as usize, (word >> 22 & mask) as usize, (word & mask) as usize)
 }
+
+/// The thread that called for the run.
+const CALLER: usize = 0;
 
 fn presence(run: u64, presence: Presence) -> u64 {
     run << 2 | presence as u64
@@ -531,11 +573,7 @@ mod tests {
             ((step + 1) * self.values.len()) as u64
         }
 
-        fn stops_before(&self, _step: usize) -> bool {
-            false
-        }
-
-        fn stopped(&self) -> bool {
+        fn is_interrupted_before(&self, _step: usize) -> bool {
             false
         }
 

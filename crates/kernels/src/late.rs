@@ -4,7 +4,7 @@
 //! its result counts for nothing ([`crate::executor`]). All it touches by then is what is its own, and weights. So weights are
 //! not freed while such a thread is under way.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Threads of all pools of the process that are under way so.
@@ -21,14 +21,19 @@ pub(crate) fn end() {
 }
 
 /// Waits until nobody is under way. False if somebody still is after a second: a thread that does not exist in this copy of the
-/// process, or one that gets no core.
+/// process, or one that gets no core. After that nobody waits again until it is done.
 pub(crate) fn all_done() -> bool {
     let since = Instant::now();
     while UNDER_WAY.load(Ordering::Acquire) != 0 {
-        if since.elapsed() > Duration::from_secs(1) {
+        if HOPELESS.load(Ordering::Relaxed) || since.elapsed() > Duration::from_secs(1) {
+            HOPELESS.store(true, Ordering::Relaxed);
             return false;
         }
         std::thread::yield_now();
     }
+    HOPELESS.store(false, Ordering::Relaxed);
     true
 }
+
+/// Somebody waited in vain.
+static HOPELESS: AtomicBool = AtomicBool::new(false);

@@ -105,7 +105,6 @@ impl Pool {
             pieces: &arena.pieces,
             interrupt,
             path: self.path,
-            stop: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
         };
         self.shared.run(&job, &self.workers, &mut self.own);

@@ -57,11 +57,7 @@ impl Work for Additions {
         ((step + 1) * PIECES) as u64
     }
 
-    fn stops_before(&self, _step: usize) -> bool {
-        false
-    }
-
-    fn stopped(&self) -> bool {
+    fn is_interrupted_before(&self, _step: usize) -> bool {
         false
     }
 

@@ -1,10 +1,12 @@
 //! candle as the oracle.
 
-use antiphon_kernels::{KvRow, KvStore, Matrix, Pool, RopeStyle, RopeTable};
+use antiphon_kernels::{Format, KvRow, KvStore, Matrix, Pool, RopeStyle, RopeTable};
 use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::{D, Device, Module, Result, Tensor};
 
-use crate::support::{Random, all_rows, assert_close, q8, run, run_on, table};
+use crate::support::{
+    Random, all_rows, assert_close, assert_same_bits, q8, run, run_everywhere, run_on, table,
+};
 
 fn tensor(values: &[f32], shape: &[usize]) -> Tensor {
     Tensor::from_slice(values, shape, &Device::Cpu).expect("as many values as the shape has")
@@ -17,6 +19,31 @@ fn values(tensor: &Tensor) -> Vec<f32> {
 fn softmax(x: &Tensor) -> Result<Tensor> {
     let power = x.broadcast_sub(&x.max_keepdim(D::Minus1)?)?.exp()?;
     power.broadcast_div(&power.sum_keepdim(D::Minus1)?)
+}
+
+#[test]
+fn weights_of_every_format_are_what_candle_reads() -> Result<()> {
+    let mut random = Random::new(70);
+    for (format, dtype) in [
+        (Format::F16, GgmlDType::F16),
+        (Format::BF16, GgmlDType::BF16),
+        (Format::Q8_0, GgmlDType::Q8_0),
+        (Format::Q4_0, GgmlDType::Q4_0),
+        (Format::Q4_1, GgmlDType::Q4_1),
+        (Format::Q5_0, GgmlDType::Q5_0),
+        (Format::Q5_1, GgmlDType::Q5_1),
+        (Format::Q4_K, GgmlDType::Q4K),
+        (Format::Q5_K, GgmlDType::Q5K),
+        (Format::Q6_K, GgmlDType::Q6K),
+    ] {
+        let (n, k) = (67, 512);
+        let quantized = QTensor::quantize(&tensor(&random.floats(n * k), &[n, k]), dtype)?;
+        let matrix = Matrix::new(&[(format, &quantized.data()?)], k).expect("whole rows");
+        let ids = all_rows(n);
+        let rows = run_everywhere(|p| p.embed(&matrix, &ids));
+        assert_same_bits(&rows, &values(&quantized.dequantize(&Device::Cpu)?), &format!("{format:?}"));
+    }
+    Ok(())
 }
 
 #[test]
