@@ -241,73 +241,109 @@ impl Board {
 
     /// Walks over the steps of a job as one of its threads, until the end or until someone stops it. A panic of a
     /// piece stops the job and does not leave this function.
-    pub(crate) fn work(&self, thread: usize, job: &Job<'_>, own: &mut Apart) -> End {
-        catch_unwind(AssertUnwindSafe(|| self.walk(thread, job, own))).unwrap_or_else(|_| {
-            // Pieces do not panic outside the run (`compute_apart`).
-            job.panicked.store(true, Ordering::Relaxed);
+    ///
+    /// # Safety
+    /// The thread is inside the run, and the job lives as long as it is.
+    pub(crate) unsafe fn work(&self, thread: usize, job: *const Job<'_>, own: &mut Apart) -> End {
+        // SAFETY: as the caller vouches.
+        catch_unwind(AssertUnwindSafe(|| unsafe { self.walk(thread, job, own) })).unwrap_or_else(|_| {
+            // SAFETY: pieces do not panic outside the run (`compute_apart`), so the thread is inside.
+            unsafe { &*job }.panicked.store(true, Ordering::Relaxed);
             self.stop.0.store(1, Ordering::Relaxed);
             End::Inside
         })
     }
 
-    fn walk<W: Work>(&self, thread: usize, work: &W, own: &mut W::Own) -> End {
+    /// # Safety
+    /// As [`Self::work`]. The work is a pointer, and no reference outlives what is done with it inside: a thread that is left
+    /// behind is still in here when the work is gone.
+    unsafe fn walk<W: Work>(&self, thread: usize, work: *const W, own: &mut W::Own) -> End {
+        // SAFETY: the thread is inside.
+        let (run, steps) = unsafe { ((*work).number(), (*work).steps()) };
         let mut before = 0;
-        for step in 0..work.steps() {
-            if work.is_interrupted_before(step) {
+        for step in 0..steps {
+            // SAFETY: the thread is inside.
+            let (is_interrupted, through) =
+                unsafe { ((*work).is_interrupted_before(step), (*work).through(step)) };
+            if is_interrupted {
                 self.stop.0.store(1, Ordering::Relaxed);
             }
             if self.stop.0.load(Ordering::Relaxed) != 0 {
                 return End::Inside;
             }
-            let through = work.through(step);
             if self.done.0.load(Ordering::Acquire) < through {
-                let pieces = (through - before) as usize;
-                let apart = self.shares.len() > 1 && pieces <= self.marks.len() && work.is_apart(step);
-                let mut copied = false;
-                while let Some(piece) = self.take(thread, step, pieces) {
-                    if !apart {
-                        // SAFETY: the piece was taken by this thread alone, and all steps before are complete: the
-                        // argument is in the module's documentation.
-                        unsafe { work.run(step, piece) };
-                        self.done.0.fetch_add(1, Ordering::AcqRel);
-                        continue;
-                    }
-                    if !copied {
-                        // SAFETY: as above, and the step does not end before this piece is done.
-                        unsafe { work.copy(step, own) };
-                        copied = true;
-                    }
-                    work.name(step, piece, own);
-                    // From here on others may compute it as well.
-                    self.marks[piece].store(mark(work.number(), step, Progress::Taken), Ordering::Release);
-                    if self.compute_apart(thread, work, step, piece, own) == End::Left {
-                        return End::Left;
-                    }
-                }
-                let mut patience = Patience::default();
-                loop {
-                    match self.wait(thread, work.number(), through, &mut patience) {
-                        Waited::Done => break,
-                        Waited::Stopped => return End::Inside,
-                        Waited::Left => return End::Left,
-                        Waited::Long if copied => {
-                            let taken = mark(work.number(), step, Progress::Taken);
-                            let late =
-                                self.marks[..pieces].iter().position(|m| m.load(Ordering::Acquire) == taken);
-                            if let Some(piece) = late {
-                                work.name(step, piece, own);
-                                if self.compute_apart(thread, work, step, piece, own) == End::Left {
-                                    return End::Left;
-                                }
-                            }
-                        }
-                        Waited::Long => {}
-                    }
+                // SAFETY: the thread is inside, and all steps before are complete.
+                if let Some(end) = unsafe { self.take_part(thread, work, run, step, before, own) } {
+                    return end;
                 }
             }
             before = through;
         }
         End::Inside
+    }
+
+    /// Computes pieces of a step until it is complete; or how the thread's walk ends.
+    ///
+    /// # Safety
+    /// As [`Self::walk`], and all steps before are complete.
+    unsafe fn take_part<W: Work>(
+        &self,
+        thread: usize,
+        work: *const W,
+        run: u64,
+        step: usize,
+        before: u64,
+        own: &mut W::Own,
+    ) -> Option<End> {
+        // SAFETY: the thread is inside.
+        let (through, is_apart) = unsafe { ((*work).through(step), (*work).is_apart(step)) };
+        let pieces = (through - before) as usize;
+        let apart = is_apart && self.shares.len() > 1 && pieces <= self.marks.len();
+        let taken = mark(run, step, Progress::Taken);
+        let mut copied = false;
+        while let Some(piece) = self.take(thread, step, pieces) {
+            if !apart {
+                // SAFETY: the piece was taken by this thread alone, and all steps before are complete: the argument is in
+                // the module's documentation.
+                unsafe { (*work).run(step, piece) };
+                self.done.0.fetch_add(1, Ordering::AcqRel);
+                continue;
+            }
+            // SAFETY: as above, and the step does not end before this piece is done.
+            unsafe {
+                if !copied {
+                    (*work).copy(step, own);
+                    copied = true;
+                }
+                (*work).name(step, piece, own);
+            }
+            // From here on others may compute it as well.
+            self.marks[piece].store(taken, Ordering::Release);
+            // SAFETY: the thread is inside, and the piece was named.
+            if unsafe { self.compute_apart(thread, work, run, step, piece, own) } == End::Left {
+                return Some(End::Left);
+            }
+        }
+        let mut patience = Patience::default();
+        loop {
+            match self.wait(thread, run, through, &mut patience) {
+                Waited::Done => return None,
+                Waited::Stopped => return Some(End::Inside),
+                Waited::Left => return Some(End::Left),
+                Waited::Long => {}
+            }
+            let is_taken = |word: &AtomicU64| word.load(Ordering::Acquire) == taken;
+            if copied && let Some(piece) = self.marks[..pieces].iter().position(is_taken) {
+                // SAFETY: the thread is inside, and has a copy of what the step takes.
+                let end = unsafe {
+                    (*work).name(step, piece, own);
+                    self.compute_apart(thread, work, run, step, piece, own)
+                };
+                if end == End::Left {
+                    return Some(End::Left);
+                }
+            }
+        }
     }
 
     /// Waits until so many pieces are done, or until it is time to ask why they are not.
@@ -354,15 +390,18 @@ impl Board {
     }
 
     /// Computes the piece that was named, and puts it in place if nobody else has.
-    fn compute_apart<W: Work>(
+    ///
+    /// # Safety
+    /// As [`Self::take_part`]; what the step takes was copied.
+    unsafe fn compute_apart<W: Work>(
         &self,
         thread: usize,
-        work: &W,
+        work: *const W,
+        run: u64,
         step: usize,
         piece: usize,
         own: &mut W::Own,
     ) -> End {
-        let run = work.number();
         self.go_away(thread, run);
         let computed = catch_unwind(AssertUnwindSafe(|| W::compute(own)));
         if !self.come_back(thread, run) {
@@ -373,8 +412,8 @@ impl Board {
         }
         let [taken, placed] = [Progress::Taken, Progress::Placed].map(|progress| mark(run, step, progress));
         if self.marks[piece].compare_exchange(taken, placed, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-            // SAFETY: of all who computed the piece one comes here, and all steps before are complete.
-            unsafe { work.finish(step, piece, own) };
+            // SAFETY: the thread is inside; of all who computed the piece one comes here, and all steps before are complete.
+            unsafe { (*work).finish(step, piece, own) };
             self.done.0.fetch_add(1, Ordering::AcqRel);
         }
         End::Inside
@@ -487,158 +526,4 @@ const PAUSES_BEFORE_ASKING: u32 = 700;
 mod interleavings;
 
 #[cfg(all(test, not(antiphon_loom)))]
-mod tests {
-    use super::*;
-    use std::sync::atomic::AtomicU64;
-
-    #[test]
-    fn words_hold_what_was_packed() {
-        for word in [(0, 0, 0), (1, 2, 3), (MAX_STEPS + 1, MAX_PIECES, MAX_PIECES), (7, 0, MAX_PIECES)] {
-            assert_eq!(unpack(pack(word.0, (word.1, word.2))), word);
-        }
-    }
-
-    #[test]
-    fn own_pieces_come_from_the_front_and_stolen_ones_from_the_tail() {
-        let board = Board::new(2);
-        assert_eq!(board.take(0, 0, 6), Some(0));
-        assert_eq!(board.take(1, 0, 6), Some(3));
-        let rest: Vec<usize> = std::iter::from_fn(|| board.take(0, 0, 6)).collect();
-        assert_eq!(rest, [1, 2, 5, 4]);
-        assert_eq!(board.take(1, 0, 6), None);
-    }
-
-    #[test]
-    fn a_late_thread_takes_nothing_of_a_step_that_is_over() {
-        let board = Board::new(2);
-        assert_eq!(board.take(0, 0, 1), Some(0)); // shares of one piece over two threads: thread 1 owns it
-        assert_eq!(board.take(1, 1, 2), Some(1));
-        assert_eq!(board.take(1, 1, 2), Some(0));
-        assert_eq!(board.take(0, 0, 1), None);
-    }
-
-    #[test]
-    fn each_piece_is_taken_once_by_many_threads() {
-        let board = Board::new(4);
-        let taken: Vec<AtomicU64> = (0..1000).map(|_| AtomicU64::new(0)).collect();
-        std::thread::scope(|scope| {
-            for thread in 0..4 {
-                let (board, taken) = (&board, &taken);
-                scope.spawn(move || {
-                    while let Some(piece) = board.take(thread, 3, 1000) {
-                        taken[piece].fetch_add(1, Ordering::Relaxed);
-                    }
-                });
-            }
-        });
-        assert!(taken.iter().all(|count| count.load(Ordering::Relaxed) == 1));
-    }
-
-    /// Steps whose pieces are computed apart: each adds one to what its piece was after the step before.
-    struct Additions {
-        steps: usize,
-        values: Vec<AtomicU64>,
-        /// The thread that is late with a piece of the second step.
-        late: usize,
-        is_late: AtomicBool,
-        may_go_on: AtomicBool,
-    }
-
-    struct Own<'a> {
-        work: &'a Additions,
-        thread: usize,
-        step: usize,
-        values: Vec<u64>,
-        sum: u64,
-    }
-
-    fn wait_for(flag: &AtomicBool) {
-        while !flag.load(Ordering::Acquire) {
-            std::thread::yield_now();
-        }
-    }
-
-    impl<'a> Work for &'a Additions {
-        type Own = Own<'a>;
-
-        fn number(&self) -> u64 {
-            1
-        }
-
-        fn steps(&self) -> usize {
-            self.steps
-        }
-
-        fn through(&self, step: usize) -> u64 {
-            ((step + 1) * self.values.len()) as u64
-        }
-
-        fn is_interrupted_before(&self, _step: usize) -> bool {
-            false
-        }
-
-        unsafe fn run(&self, _step: usize, _piece: usize) {
-            unreachable!("all steps are computed apart")
-        }
-
-        fn is_apart(&self, _step: usize) -> bool {
-            true
-        }
-
-        unsafe fn copy(&self, step: usize, own: &mut Own<'a>) {
-            own.step = step;
-            own.values = self.values.iter().map(|value| value.load(Ordering::Relaxed)).collect();
-        }
-
-        fn name(&self, _step: usize, piece: usize, own: &mut Own<'a>) {
-            own.sum = own.values[piece] + 1;
-        }
-
-        fn compute(own: &mut Own<'a>) {
-            if own.step == 1 && own.thread == own.work.late {
-                own.work.is_late.store(true, Ordering::Release);
-                wait_for(&own.work.may_go_on);
-            } else if own.step == 1 {
-                wait_for(&own.work.is_late); // so that it has a piece
-            }
-        }
-
-        unsafe fn finish(&self, _step: usize, piece: usize, own: &Own<'a>) {
-            self.values[piece].store(own.sum, Ordering::Relaxed);
-        }
-    }
-
-    #[test]
-    fn a_run_ends_without_a_thread_that_is_late_and_each_piece_counts_once() {
-        let (threads, pieces, steps) = (3, 7, 20);
-        for late in 1..threads {
-            let board = Board::new(threads);
-            let work = &Additions {
-                steps,
-                values: (0..pieces).map(|_| AtomicU64::new(0)).collect(),
-                late,
-                is_late: AtomicBool::new(false),
-                may_go_on: AtomicBool::new(false),
-            };
-            let walk = |thread| {
-                board.walk(thread, &work, &mut Own { work, thread, step: 0, values: Vec::new(), sum: 0 })
-            };
-            (1..threads).for_each(|thread| board.arrive(thread, 1));
-            let (left, ends) = std::thread::scope(|scope| {
-                let walk = &walk;
-                let others: Vec<_> = (1..threads).map(|thread| scope.spawn(move || walk(thread))).collect();
-                walk(0);
-                let left = board.leave_behind(1);
-                work.may_go_on.store(true, Ordering::Release);
-                let ends = others.into_iter().map(|other| other.join().expect("no thread panics"));
-                (left, ends.collect::<Vec<End>>())
-            });
-            assert_eq!(board.done.0.load(Ordering::Acquire), (steps * pieces) as u64);
-            assert_eq!(ends[late - 1], End::Left);
-            // Another one may have been about to help.
-            assert_eq!(ends.iter().filter(|end| **end == End::Left).count() as u64, left);
-            assert!(work.values.iter().all(|value| value.load(Ordering::Relaxed) == steps as u64));
-        }
-        assert!(late::all_done());
-    }
-}
+mod tests;

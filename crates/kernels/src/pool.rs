@@ -181,7 +181,8 @@ impl Shared {
                 worker.thread().unpark();
             }
         }
-        self.board.work(0, job, own);
+        // SAFETY: the caller of a run is inside it.
+        unsafe { self.board.work(0, job, own) };
         self.gate.fetch_and(!OPEN, Ordering::SeqCst);
         let mut patience = Patience::default();
         while self.gate.load(Ordering::Acquire) & INSIDE != 0 {
@@ -201,10 +202,10 @@ impl Shared {
             let Some(number) = self.enter(index, last) else { return };
             last = number;
             self.board.arrive(index, number);
-            // SAFETY: this worker is counted in, so the caller of the run waits for it (`run`); the store of the
-            // pointer happened before the gate was opened.
-            let job = unsafe { &*self.job.load(Ordering::Relaxed) };
-            if self.board.work(index, job, &mut own) == End::Inside {
+            let job = self.job.load(Ordering::Relaxed);
+            // SAFETY: this worker is counted in, so the caller of the run waits for it (`run`); the store of the pointer
+            // happened before the gate was opened.
+            if unsafe { self.board.work(index, job, &mut own) } == End::Inside {
                 self.gate.fetch_sub(1, Ordering::Release);
             }
         }

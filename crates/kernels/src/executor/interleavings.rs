@@ -101,12 +101,14 @@ fn run_of_two(apart: bool) {
     let other = {
         let (work, board, inside) = (Arc::clone(&work), Arc::clone(&board), Arc::clone(&inside));
         thread::spawn(move || {
-            if board.walk(1, &*work, &mut Own::default()) == End::Inside {
+            // SAFETY: the thread arrived before it began, and the work outlives it.
+            if unsafe { board.walk(1, Arc::as_ptr(&work), &mut Own::default()) } == End::Inside {
                 inside.fetch_sub(1, Ordering::Release);
             }
         })
     };
-    board.walk(0, &*work, &mut Own::default());
+    // SAFETY: the caller is inside, and owns the work.
+    unsafe { board.walk(0, Arc::as_ptr(&work), &mut Own::default()) };
     loop {
         let left = board.leave_behind(1);
         if left > 0 {
