@@ -107,7 +107,7 @@ struct Padded(AtomicU64);
 enum Presence {
     /// It may touch what belongs to the run.
     Inside,
-    /// It computes apart.
+    /// It computes apart, or waits.
     Away,
     /// It was away when the run ended.
     Left,

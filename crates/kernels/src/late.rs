@@ -1,4 +1,4 @@
-//! Threads that compute on, although the run they belong to is over.
+//! Threads that are still under way, although the run they belong to is over.
 //!
 //! A thread that the host has taken a core from holds nobody up: others compute its piece again, the run ends without it, and
 //! its result counts for nothing ([`crate::executor`]). All it touches by then is what is its own, and weights. So weights are

@@ -2,7 +2,8 @@
 //!
 //! The tile is outside and panels of up to eight rows inside, so weights are read from memory once. One output
 //! element is one lane: its blocks (or inputs) are added from first to last by one chain of fused multiply-adds,
-//! and k is never split. So an element has the same bits whatever panel it falls into.
+//! and k is never split; where a tile is unpacked in parts, the chain goes on from part to part. So an element has
+//! the same bits whatever panel it falls into.
 
 mod floats;
 mod panel;

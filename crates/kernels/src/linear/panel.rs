@@ -44,7 +44,7 @@ pub(crate) trait Block {
     unsafe fn scale<S: Simd>(s: S, w: *const u8, part: usize, half: usize) -> S::F32;
 }
 
-/// Where an unpacked block has its scales, and what its weights are.
+/// What the weights of an unpacked block are.
 pub(crate) trait PlainWeights {
     /// One weight as f32.
     ///
