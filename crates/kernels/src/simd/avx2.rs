@@ -294,6 +294,10 @@ impl<P: Products> Simd for Halves<P> {
 
     #[inline(always)]
     unsafe fn load_first(self, n: usize, from: *const f32) -> Self::F32 {
+        if n == LANES {
+            // SAFETY: the caller vouches for n readable values.
+            return unsafe { self.load(from) };
+        }
         let mask = mask(n);
         // SAFETY: the caller vouches for n readable values; masked lanes are not read.
         unsafe { [_mm256_maskload_ps(from, mask[0]), _mm256_maskload_ps(from.wrapping_add(8), mask[1])] }
@@ -310,6 +314,10 @@ impl<P: Products> Simd for Halves<P> {
 
     #[inline(always)]
     unsafe fn store_first(self, n: usize, a: Self::F32, to: *mut f32) {
+        if n == LANES {
+            // What is stored with a mask is slow to store, and slow to load again. SAFETY: the caller vouches for n writable values.
+            return unsafe { self.store(a, to) };
+        }
         let mask = mask(n);
         // SAFETY: the caller vouches for n writable values; masked lanes are not written.
         unsafe {

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Simd, avx2};
+use super::{LANES, Simd, avx2};
 use crate::isa::Kernel;
 
 #[derive(Clone, Copy)]
@@ -222,6 +222,10 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     unsafe fn load_first(self, n: usize, from: *const f32) -> __m512 {
+        if n == LANES {
+            // SAFETY: the caller vouches for n readable values.
+            return unsafe { self.load(from) };
+        }
         // SAFETY: the caller vouches for n readable values; masked lanes are not read.
         unsafe { _mm512_maskz_loadu_ps(mask(n), from) }
     }
@@ -234,6 +238,10 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     unsafe fn store_first(self, n: usize, a: __m512, to: *mut f32) {
+        if n == LANES {
+            // What is stored with a mask is slow to load again. SAFETY: the caller vouches for n writable values.
+            return unsafe { self.store(a, to) };
+        }
         // SAFETY: the caller vouches for n writable values; masked lanes are not written.
         unsafe { _mm512_mask_storeu_ps(to, mask(n), a) }
     }
