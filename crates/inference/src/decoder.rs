@@ -11,7 +11,7 @@ use antiphon_kernels::{Arena, KvRow, Matrix, Pool, Program, RopeScaling, RopeSty
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{ConfigReader, GgufMetadata, Package, Weights};
 use crate::kv::{BlockPool, BlockTable};
-use crate::matrix;
+use crate::matrix::Packer;
 use crate::parallel::in_parallel;
 
 /// The shape of a decoder.
@@ -61,20 +61,20 @@ struct Layer {
 }
 
 impl Layer {
-    fn load(weights: &Weights, config: &DecoderConfig, names: &Names, layer: usize) -> Result<Self> {
+    fn load(packer: &Packer<'_>, config: &DecoderConfig, names: &Names, layer: usize) -> Result<Self> {
         let DecoderConfig { hidden, heads, kv_heads, head_dim, ffn, .. } = *config;
         let name = |part: &str| format!("{}{layer}.{part}", names.layer);
         let [q, k, v] = [name(names.q), name(names.k), name(names.v)];
         let qkv = [(q.as_str(), heads * head_dim), (&k, kv_heads * head_dim), (&v, kv_heads * head_dim)];
         let [gate, up] = [name(names.gate), name(names.up)];
         Ok(Self {
-            attention_norm: matrix::vector(weights, &name(names.attention_norm), hidden)?,
-            qkv: matrix::load(weights, &qkv, hidden)?,
-            qkv_bias: qkv_bias(weights, &qkv)?,
-            attention_out: matrix::load(weights, &[(&name(names.attention_out), hidden)], heads * head_dim)?,
-            ffn_norm: matrix::vector(weights, &name(names.ffn_norm), hidden)?,
-            gate_up: matrix::load(weights, &[(&gate, ffn), (&up, ffn)], hidden)?,
-            down: matrix::load(weights, &[(&name(names.down), hidden)], ffn)?,
+            attention_norm: packer.vector(&name(names.attention_norm), hidden)?,
+            qkv: packer.matrix(&qkv, hidden)?,
+            qkv_bias: qkv_bias(packer, &qkv)?,
+            attention_out: packer.matrix(&[(&name(names.attention_out), hidden)], heads * head_dim)?,
+            ffn_norm: packer.vector(&name(names.ffn_norm), hidden)?,
+            gate_up: packer.matrix(&[(&gate, ffn), (&up, ffn)], hidden)?,
+            down: packer.matrix(&[(&name(names.down), hidden)], ffn)?,
         })
     }
 }
@@ -93,7 +93,7 @@ pub struct Row<'a> {
 }
 
 impl Decoder {
-    /// Packs the weights of a model on so many threads, and hashes its files meanwhile.
+    /// Reads, packs and hashes the weights of a model on so many threads.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] for another architecture, [`ErrorKind::Invalid`] when config and tensors disagree.
@@ -101,28 +101,24 @@ impl Decoder {
         let config = DecoderConfig::of(package)?;
         let names = if package.gguf.is_some() { &GGUF_NAMES } else { &HF_NAMES };
         let DecoderConfig { hidden, vocab, .. } = config;
-        let weights = &package.weights;
+        let packer = Packer::of_all(&package.weights);
         let (embedding, output) = (OnceLock::new(), OnceLock::new());
         let table = |name, place: &OnceLock<Matrix>| {
-            let table = matrix::load(weights, &[(name, vocab)], hidden)?;
+            let table = packer.matrix(&[(name, vocab)], hidden)?;
             place.get_or_init(|| table);
             Ok(None)
         };
         // The long ones come first.
-        let layers = in_parallel(3 + config.layers, threads, |index| match index {
+        let layers = in_parallel(2 + config.layers, threads, |index| match index {
             0 => table(names.embedding, &embedding),
-            1 if weights.tensor(names.output).is_some() => table(names.output, &output),
+            1 if packer.weights.tensor(names.output).is_some() => table(names.output, &output),
             1 => Ok(None),
-            2 => {
-                package.fingerprint();
-                Ok(None)
-            }
-            _ => Layer::load(weights, &config, names, index - 3).map(Some),
+            _ => Layer::load(&packer, &config, names, index - 2).map(Some),
         })?;
         let layers = layers.into_iter().flatten().collect();
         let embedding = embedding.into_inner().expect("one of the parts");
         let output = output.into_inner();
-        let norm = matrix::vector(weights, names.norm, hidden)?;
+        let norm = packer.vector(names.norm, hidden)?;
         let rope = RopeTable::new(
             config.head_dim,
             config.context_tokens,
@@ -371,12 +367,12 @@ impl DecoderConfig {
     }
 }
 
-fn qkv_bias(weights: &Weights, parts: &[(&str, usize)]) -> Result<Option<Vec<f32>>> {
+fn qkv_bias(packer: &Packer<'_>, parts: &[(&str, usize)]) -> Result<Option<Vec<f32>>> {
     let mut all = Vec::new();
     for (name, rows) in parts {
         let name = name.replace(".weight", ".bias");
-        if weights.tensor(&name).is_some() {
-            all.extend(matrix::vector(weights, &name, *rows)?);
+        if packer.weights.tensor(&name).is_some() {
+            all.extend(packer.vector(&name, *rows)?);
         }
     }
     match all.len() {

@@ -10,7 +10,7 @@ use antiphon_kernels::{Arena, Matrix, Pool, Program, Value};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{ConfigReader, Package, Weights};
-use crate::matrix;
+use crate::matrix::Packer;
 
 /// The shape of an encoder.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,13 +81,13 @@ impl Encoder {
     pub fn load(package: &Package) -> Result<Self> {
         let config = EncoderConfig::from_json(&package.config_reader()?)?;
         let weights = &package.weights;
+        let packer = &Packer::of_all(weights);
         let EncoderConfig { hidden, ffn, .. } = config;
         let prefix =
             if weights.tensor("bert.embeddings.word_embeddings.weight").is_some() { "bert." } else { "" };
         let name = |part: &str| format!("{prefix}{part}");
 
-        let words =
-            matrix::load(weights, &[(&name("embeddings.word_embeddings.weight"), config.vocab)], hidden)?;
+        let words = packer.matrix(&[(&name("embeddings.word_embeddings.weight"), config.vocab)], hidden)?;
         let types = package.config_reader()?.usize_in("type_vocab_size", 1..=16)?;
         let types =
             weights.expect(&name("embeddings.token_type_embeddings.weight"), &[types, hidden])?.to_f32()?;
@@ -104,20 +104,20 @@ impl Encoder {
                 let name = |part: &str| format!("{prefix}encoder.layer.{layer}.{part}");
                 let [q, k, v] = ["query", "key", "value"].map(|part| name(&format!("attention.self.{part}")));
                 Ok(Layer {
-                    qkv: Linear::load(weights, &[(&q, hidden), (&k, hidden), (&v, hidden)], hidden)?,
+                    qkv: Linear::load(packer, &[(&q, hidden), (&k, hidden), (&v, hidden)], hidden)?,
                     attention_out: Linear::load(
-                        weights,
+                        packer,
                         &[(&name("attention.output.dense"), hidden)],
                         hidden,
                     )?,
-                    attention_norm: Norm::load(weights, &name("attention.output.LayerNorm"), hidden)?,
-                    inner: Linear::load(weights, &[(&name("intermediate.dense"), ffn)], hidden)?,
-                    out: Linear::load(weights, &[(&name("output.dense"), hidden)], ffn)?,
-                    norm: Norm::load(weights, &name("output.LayerNorm"), hidden)?,
+                    attention_norm: Norm::load(packer, &name("attention.output.LayerNorm"), hidden)?,
+                    inner: Linear::load(packer, &[(&name("intermediate.dense"), ffn)], hidden)?,
+                    out: Linear::load(packer, &[(&name("output.dense"), hidden)], ffn)?,
+                    norm: Norm::load(packer, &name("output.LayerNorm"), hidden)?,
                 })
             })
             .collect::<Result<_>>()?;
-        let norm = Norm::load(weights, &name("embeddings.LayerNorm"), hidden)?;
+        let norm = Norm::load(packer, &name("embeddings.LayerNorm"), hidden)?;
         Ok(Self { config, words, positions, norm, layers })
     }
 
@@ -238,7 +238,7 @@ impl Head {
     /// # Errors
     /// [`ErrorKind::Invalid`] when a tensor is missing or has another shape.
     pub fn load(weights: &Weights, prefix: &str, labels: usize, hidden: usize) -> Result<Self> {
-        Linear::load(weights, &[(prefix, labels)], hidden).map(Self)
+        Linear::load(&Packer::of_few(weights), &[(prefix, labels)], hidden).map(Self)
     }
 }
 
@@ -269,14 +269,14 @@ impl EncoderConfig {
 
 impl Linear {
     /// Loads `{name}.weight` and `{name}.bias` of each part, stacked by rows.
-    fn load(weights: &Weights, parts: &[(&str, usize)], k: usize) -> Result<Self> {
+    fn load(packer: &Packer<'_>, parts: &[(&str, usize)], k: usize) -> Result<Self> {
         let names: Vec<(String, usize)> =
             parts.iter().map(|(name, rows)| (format!("{name}.weight"), *rows)).collect();
         let names: Vec<(&str, usize)> = names.iter().map(|(name, rows)| (name.as_str(), *rows)).collect();
-        let weight = matrix::load(weights, &names, k)?;
+        let weight = packer.matrix(&names, k)?;
         let biases = parts
             .iter()
-            .map(|(name, rows)| matrix::vector(weights, &format!("{name}.bias"), *rows))
+            .map(|(name, rows)| packer.vector(&format!("{name}.bias"), *rows))
             .collect::<Result<Vec<_>>>()?;
         Ok(Self { weight, bias: biases.concat() })
     }
@@ -291,10 +291,10 @@ impl Linear {
 }
 
 impl Norm {
-    fn load(weights: &Weights, name: &str, width: usize) -> Result<Self> {
+    fn load(packer: &Packer<'_>, name: &str, width: usize) -> Result<Self> {
         Ok(Self {
-            weight: matrix::vector(weights, &format!("{name}.weight"), width)?,
-            bias: matrix::vector(weights, &format!("{name}.bias"), width)?,
+            weight: packer.vector(&format!("{name}.weight"), width)?,
+            bias: packer.vector(&format!("{name}.bias"), width)?,
         })
     }
 

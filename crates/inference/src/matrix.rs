@@ -1,35 +1,77 @@
 //! From named tensors to packed matrices.
 
+use antiphon_kernels::memory::Room;
 use antiphon_kernels::{Format, Matrix};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Dtype, Weights};
 
-/// Packs tensors `[rows, k]`, stacked by rows. Each part keeps the file's bits where kernels compute with them; parts that do
-/// not go together, and types that no kernel has, become F32.
-pub(crate) fn load(weights: &Weights, parts: &[(&str, usize)], k: usize) -> Result<Matrix> {
-    let views =
-        parts.iter().map(|&(name, rows)| weights.expect(name, &[rows, k])).collect::<Result<Vec<_>>>()?;
-    let packed: Option<Vec<(Format, &[u8])>> =
-        views.iter().map(|view| format(view.dtype).map(|format| (format, view.bytes))).collect();
-    let rows: Vec<usize> = parts.iter().map(|&(_, rows)| rows).collect();
-    match packed.filter(|parts| go_together(parts, &rows)) {
-        Some(packed) => Matrix::new(&packed, k),
-        None => {
+/// Reads tensors and packs them side by side.
+pub(crate) struct Packer<'a> {
+    pub(crate) weights: &'a Weights,
+    room: Room,
+}
+
+impl<'a> Packer<'a> {
+    /// For all tensors of a model.
+    pub(crate) fn of_all(weights: &'a Weights) -> Self {
+        // Tiles are filled up to 32 rows: seldom many in comparison, and what finds no room has memory of its own.
+        let bytes = weights.bytes();
+        Self { weights, room: Room::new(bytes + bytes / 64) }
+    }
+
+    /// For some of them, each in memory of its own.
+    pub(crate) fn of_few(weights: &'a Weights) -> Self {
+        Self { weights, room: Room::new(0) }
+    }
+
+    /// Packs tensors `[rows, k]`, stacked by rows. Each part keeps the file's bits where kernels compute with them; parts that do
+    /// not go together, and types that no kernel has, become F32.
+    ///
+    /// The tensors are read here, some tiles at a time, so that what is read is packed and hashed while it is in the cache, and the
+    /// file is never in memory as a whole.
+    pub(crate) fn matrix(&self, parts: &[(&str, usize)], k: usize) -> Result<Matrix> {
+        let views = parts
+            .iter()
+            .map(|&(name, rows)| self.weights.expect(name, &[rows, k]))
+            .collect::<Result<Vec<_>>>()?;
+        let packed: Option<Vec<(Format, usize)>> = views
+            .iter()
+            .zip(parts)
+            .map(|(view, &(_, rows))| format(view.dtype).map(|format| (format, rows)))
+            .collect();
+        let fail = |error| Error::new(ErrorKind::Invalid, format!("tensor `{}`: {error}", parts[0].0));
+        let Some(packed) = packed.filter(|parts| go_together(parts)) else {
             let values = views.iter().map(|view| view.to_f32()).collect::<Result<Vec<_>>>()?;
             let values: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
-            Matrix::f32(&values, k)
+            return Matrix::f32(&values, k).map_err(fail);
+        };
+        let mut matrix = Matrix::zeroed_in(&self.room, &packed, k).map_err(fail)?;
+        let mut row = 0;
+        for (view, (format, _)) in views.iter().zip(packed) {
+            let row_bytes = Matrix::row_bytes(format, k);
+            let tile_bytes = Matrix::TILE_ROWS * row_bytes;
+            view.pieces((PIECE_BYTES / tile_bytes).max(1) * tile_bytes, |rows| {
+                matrix.put_rows(row, rows);
+                row += rows.len() / row_bytes;
+                Ok(())
+            })?;
         }
+        Ok(matrix)
     }
-    .map_err(|error| Error::new(ErrorKind::Invalid, format!("tensor `{}`: {error}", parts[0].0)))
+
+    /// Reads a tensor of one dimension.
+    pub(crate) fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>> {
+        self.weights.expect(name, &[len])?.to_f32()
+    }
 }
 
 /// One matrix holds all parts: numbers or steps of a scale, and a new format only where a tile begins.
-fn go_together(parts: &[(Format, &[u8])], rows: &[usize]) -> bool {
+fn go_together(parts: &[(Format, usize)]) -> bool {
     let mut row = 0;
-    parts.windows(2).zip(rows).all(|(pair, rows)| {
+    parts.windows(2).all(|pair| {
+        let [(one, rows), (other, _)] = pair else { unreachable!("windows of two") };
         row += rows;
-        let [(one, _), (other, _)] = pair else { unreachable!("windows of two") };
         one.is_float() == other.is_float() && (one == other || row % Matrix::TILE_ROWS == 0)
     })
 }
@@ -51,7 +93,5 @@ fn format(dtype: Dtype) -> Option<Format> {
     })
 }
 
-/// Reads a tensor of one dimension.
-pub(crate) fn vector(weights: &Weights, name: &str, len: usize) -> Result<Vec<f32>> {
-    weights.expect(name, &[len])?.to_f32()
-}
+/// What is read at a time, about: it stays in the second cache beside the tiles that it goes to.
+const PIECE_BYTES: usize = 1 << 17;

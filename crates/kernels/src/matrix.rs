@@ -20,7 +20,7 @@ use half::{bf16, f16};
 
 use crate::format::Format;
 use crate::late;
-use crate::memory::{Aligned, LINE};
+use crate::memory::{Aligned, LINE, Room};
 use crate::nibbles::{self, Nibbles};
 use crate::quant::BLOCK;
 
@@ -50,11 +50,11 @@ impl Matrix {
     /// # Errors
     /// A part that is not whole rows, no rows at all, `k` of 0, or no memory.
     pub fn f32(parts: &[&[f32]], k: usize) -> Result<Matrix, ShapeError> {
-        let sizes: Vec<_> = parts.iter().map(|part| (Format::F32, part.len())).collect();
-        let mut matrix = Self::allocate(&sizes, k, k)?;
+        let rows: Vec<_> = parts.iter().map(|part| (Format::F32, part.len(), k)).collect();
+        let mut matrix = Self::zeroed_in(&Room::new(0), &whole_rows(&rows)?, k)?;
         for (row, weights) in parts.iter().flat_map(|part| part.chunks_exact(k)).enumerate() {
-            let bytes = weights.iter().flat_map(|weight| weight.to_ne_bytes());
-            matrix.put_numbers::<4>(row, bytes);
+            let bytes: Vec<u8> = weights.iter().flat_map(|weight| weight.to_le_bytes()).collect();
+            matrix.put_rows(row, &bytes);
         }
         Ok(matrix)
     }
@@ -63,78 +63,88 @@ impl Matrix {
     /// format.
     ///
     /// # Errors
-    /// `k` not whole blocks, a part that is not whole rows, no rows at all, or no memory. Numbers beside steps of a scale
-    /// ([`Format::is_float`]), or another format where no tile begins: not at a multiple of [`Matrix::TILE_ROWS`] rows.
+    /// As [`Matrix::zeroed_in`], and a part that is not whole rows.
     pub fn new(parts: &[(Format, &[u8])], k: usize) -> Result<Matrix, ShapeError> {
-        let sizes: Vec<_> = parts.iter().map(|&(format, bytes)| (format, bytes.len())).collect();
-        let mut first = None;
-        for (i, &(format, _)) in parts.iter().enumerate() {
+        let rows: Vec<_> =
+            parts.iter().map(|&(format, bytes)| (format, bytes.len(), row_bytes(format, k))).collect();
+        let mut matrix = Self::zeroed_in(&Room::new(0), &whole_rows(&rows)?, k)?;
+        let mut row = 0;
+        for &(format, bytes) in parts {
+            matrix.put_rows(row, bytes);
+            row += bytes.len() / row_bytes(format, k);
+        }
+        Ok(matrix)
+    }
+
+    /// Takes room for parts of so many rows of `k` weights, one below the other, each in its own format; all weights are zero until
+    /// [`Matrix::put_rows`] brings them.
+    ///
+    /// # Errors
+    /// `k` of 0 or not whole blocks, no rows at all, or no memory. Numbers beside steps of a scale
+    /// ([`Format::is_float`]), or another format where no tile begins: not at a multiple of [`Matrix::TILE_ROWS`] rows.
+    pub fn zeroed_in(room: &Room, parts: &[(Format, usize)], k: usize) -> Result<Matrix, ShapeError> {
+        if k == 0 {
+            return Err(ShapeError("matrix: k is 0, expected at least 1".into()));
+        }
+        let (mut n, mut end) = (0_usize, 0_usize);
+        let mut sections: Vec<Section> = Vec::new();
+        for (i, &(format, rows)) in parts.iter().enumerate() {
             let (inputs, _) = format.block();
             if !k.is_multiple_of(inputs) {
                 return Err(ShapeError(format!(
                     "matrix of {format:?}: k is {k}, expected a multiple of {inputs}"
                 )));
             }
-            if *first.get_or_insert(format.is_float()) != format.is_float() {
+            if parts[0].0.is_float() != format.is_float() {
                 return Err(ShapeError(format!(
                     "matrix: part {i} is {format:?}, expected a format like that of part 0"
                 )));
             }
-        }
-        let mut matrix = Self::allocate(&sizes, k, 0)?;
-        let mut row = 0;
-        for &(format, bytes) in parts {
-            for weights in bytes.chunks_exact(row_bytes(format, k)) {
-                matrix.put(row, format, weights);
-                row += 1;
+            if sections.last().is_none_or(|section| section.format != format) {
+                if !n.is_multiple_of(TILE) {
+                    return Err(ShapeError(format!(
+                        "matrix: part {i} of {format:?} begins at row {n}, expected a multiple of {TILE}"
+                    )));
+                }
+                sections.push(Section { format, tiles: n / TILE..n / TILE, start: end });
             }
+            n = n.saturating_add(rows);
+            let section = sections.last_mut().expect("there is one now");
+            section.tiles.end = n.div_ceil(TILE);
+            let bytes = section.tiles.len().saturating_mul(TILE).saturating_mul(row_bytes(format, k));
+            end = section.start.saturating_add(bytes);
         }
-        Ok(matrix)
+        if n == 0 {
+            return Err(ShapeError("matrix: no rows, expected at least 1".into()));
+        }
+        let tiles =
+            room.zeroed(end).ok_or_else(|| ShapeError(format!("matrix: no memory for {n} rows of {k}")))?;
+        sections.retain(|section| !section.tiles.is_empty());
+        Ok(Matrix { tiles, sections, n, k })
     }
 
-    /// Puts the weights of one row of a file into its tile.
-    fn put(&mut self, row: usize, format: Format, weights: &[u8]) {
-        match format {
-            Format::F32 => self.put_numbers::<4>(row, weights.iter().copied()),
-            Format::F16 | Format::BF16 => self.put_numbers::<2>(row, weights.iter().copied()),
-            Format::Q8_0 => self.put_bytes(row, weights),
-            Format::Q4_0 => self.put_nibbles::<nibbles::Q4_0>(row, weights),
-            Format::Q4_1 => self.put_nibbles::<nibbles::Q4_1>(row, weights),
-            Format::Q5_0 => self.put_nibbles::<nibbles::Q5_0>(row, weights),
-            Format::Q5_1 => self.put_nibbles::<nibbles::Q5_1>(row, weights),
-            Format::Q4_K => self.put_nibbles::<nibbles::Q4_K>(row, weights),
-            Format::Q5_K => self.put_nibbles::<nibbles::Q5_K>(row, weights),
-            Format::Q6_K => self.put_nibbles::<nibbles::Q6_K>(row, weights),
-        }
-    }
-
-    fn put_numbers<const BYTES: usize>(&mut self, row: usize, mut weights: impl Iterator<Item = u8>) {
-        let (tile, lane) = self.tile_mut(row);
-        for line in tile.chunks_exact_mut(TILE * BYTES) {
-            line[BYTES * lane..][..BYTES].fill_with(|| weights.next().expect("a row has k weights"));
-        }
-    }
-
-    fn put_bytes(&mut self, row: usize, weights: &[u8]) {
-        let (tile, lane) = self.tile_mut(row);
-        let (_, file_bytes) = Format::Q8_0.block();
-        for (packed, file) in tile.chunks_exact_mut(TILE * file_bytes).zip(weights.chunks_exact(file_bytes)) {
-            let (scale, weights) = file.split_at(2);
-            packed[TILE * BLOCK + 2 * lane..][..2].copy_from_slice(scale);
-            for (quad, weights) in weights.chunks_exact(4).enumerate() {
-                let weights = u32::from_ne_bytes([weights[0], weights[1], weights[2], weights[3]]);
-                let weights = (weights ^ 0x8080_8080).to_ne_bytes();
-                packed[quad * 4 * TILE + 4 * lane..][..4].copy_from_slice(&weights);
-            }
+    /// Puts rows as a file has them into their tiles, the first at `row`. Where whole tiles come at once, each line of a tile
+    /// is written while it is in the first cache.
+    ///
+    /// # Panics
+    /// If they are not whole rows of the format they have there, or reach past the last row.
+    pub fn put_rows(&mut self, mut row: usize, mut weights: &[u8]) {
+        while !weights.is_empty() {
+            assert!(row < self.n, "row {row} of a matrix of {} rows", self.n);
+            let (format, range) = self.tile_range(row / TILE);
+            let row_bytes = row_bytes(format, self.k);
+            let lane = row % TILE;
+            let rows = (weights.len() / row_bytes).min(TILE - lane);
+            assert!(rows > 0 && row + rows <= self.n, "{} bytes at row {row}", weights.len());
+            let (now, rest) = weights.split_at(rows * row_bytes);
+            put(format, &mut self.tiles.bytes_mut()[range], lane, now, row_bytes);
+            (row, weights) = (row + rows, rest);
         }
     }
 
-    fn put_nibbles<F: Nibbles>(&mut self, row: usize, weights: &[u8]) {
-        let (tile, lane) = self.tile_mut(row);
-        let groups = tile.chunks_exact_mut(nibbles::group_bytes::<F>());
-        for (group, file) in groups.zip(weights.chunks_exact(F::FILE_BYTES)) {
-            nibbles::pack::<F>(file, lane, group);
-        }
+    /// Bytes that a row of `k` weights takes in a file; `k` is whole blocks of the format.
+    pub fn row_bytes(format: Format, k: usize) -> usize {
+        row_bytes(format, k)
     }
 
     /// Output rows.
@@ -202,11 +212,6 @@ impl Matrix {
         (format, self.tiles.bytes()[range].as_ptr())
     }
 
-    fn tile_mut(&mut self, row: usize) -> (&mut [u8], usize) {
-        let (_, range) = self.tile_range(row / TILE);
-        (&mut self.tiles.bytes_mut()[range], row % TILE)
-    }
-
     /// # Panics
     /// If there is no such tile.
     #[inline]
@@ -218,46 +223,6 @@ impl Matrix {
         (section.format, start..start + bytes)
     }
 
-    /// Makes room for rows of parts of so many bytes, or of so many values where `row_len` is given.
-    fn allocate(parts: &[(Format, usize)], k: usize, row_len: usize) -> Result<Matrix, ShapeError> {
-        if k == 0 {
-            return Err(ShapeError("matrix: k is 0, expected at least 1".into()));
-        }
-        let (mut n, mut start) = (0_usize, Some(0_usize));
-        let mut sections: Vec<Section> = Vec::new();
-        for (i, &(format, len)) in parts.iter().enumerate() {
-            let row_len = if row_len == 0 { row_bytes(format, k) } else { row_len };
-            if !len.is_multiple_of(row_len) {
-                return Err(ShapeError(format!(
-                    "matrix: part {i} has {len} elements, expected a multiple of {row_len}"
-                )));
-            }
-            if sections.last().is_none_or(|section| section.format != format) {
-                if !n.is_multiple_of(TILE) {
-                    return Err(ShapeError(format!(
-                        "matrix: part {i} of {format:?} begins at row {n}, expected a multiple of {TILE}"
-                    )));
-                }
-                sections.push(Section { format, tiles: n / TILE..n / TILE, start: start.unwrap_or(0) });
-            }
-            n += len / row_len;
-            let section = sections.last_mut().expect("there is one now");
-            section.tiles.end = n.div_ceil(TILE);
-            start = section
-                .tiles
-                .len()
-                .checked_mul(TILE * row_bytes(format, k))
-                .and_then(|bytes| bytes.checked_add(section.start));
-        }
-        if n == 0 {
-            return Err(ShapeError("matrix: no rows, expected at least 1".into()));
-        }
-        let tiles = start.and_then(Aligned::zeroed);
-        let tiles = tiles.ok_or_else(|| ShapeError(format!("matrix: no memory for {n} rows of {k}")))?;
-        sections.retain(|section| !section.tiles.is_empty());
-        Ok(Matrix { tiles, sections, n, k })
-    }
-
     /// Output rows of a tile.
     pub const TILE_ROWS: usize = TILE;
 }
@@ -266,6 +231,67 @@ impl Matrix {
 fn row_bytes(format: Format, k: usize) -> usize {
     let (inputs, bytes) = format.block();
     (k / inputs).saturating_mul(bytes)
+}
+
+/// From the lengths of parts and of their rows to numbers of rows.
+fn whole_rows(parts: &[(Format, usize, usize)]) -> Result<Vec<(Format, usize)>, ShapeError> {
+    let rows = |(i, &(format, len, row_len)): (usize, &(Format, usize, usize))| match row_len {
+        0 => Ok((format, 0)), // refused for its k
+        _ if len.is_multiple_of(row_len) => Ok((format, len / row_len)),
+        _ => {
+            Err(ShapeError(format!("matrix: part {i} has {len} elements, expected a multiple of {row_len}")))
+        }
+    };
+    parts.iter().enumerate().map(rows).collect()
+}
+
+/// Puts rows of a file into a tile, from this lane on.
+fn put(format: Format, tile: &mut [u8], lane: usize, rows: &[u8], row_bytes: usize) {
+    let lanes = rows.chunks_exact(row_bytes).zip(lane..TILE);
+    match format {
+        Format::F32 => put_groups(tile, lanes, 4, put_number::<4>),
+        Format::F16 | Format::BF16 => put_groups(tile, lanes, 2, put_number::<2>),
+        Format::Q8_0 => put_groups(tile, lanes, Q8_0_BYTES, put_bytes),
+        Format::Q4_0 => put_nibbles::<nibbles::Q4_0>(tile, lanes),
+        Format::Q4_1 => put_nibbles::<nibbles::Q4_1>(tile, lanes),
+        Format::Q5_0 => put_nibbles::<nibbles::Q5_0>(tile, lanes),
+        Format::Q5_1 => put_nibbles::<nibbles::Q5_1>(tile, lanes),
+        Format::Q4_K => put_nibbles::<nibbles::Q4_K>(tile, lanes),
+        Format::Q5_K => put_nibbles::<nibbles::Q5_K>(tile, lanes),
+        Format::Q6_K => put_nibbles::<nibbles::Q6_K>(tile, lanes),
+    }
+}
+
+fn put_nibbles<'a, F: Nibbles>(tile: &mut [u8], lanes: impl Iterator<Item = (&'a [u8], usize)> + Clone) {
+    put_groups(tile, lanes, F::FILE_BYTES, nibbles::pack::<F>);
+}
+
+/// Puts one group of every row, so many bytes of a file, and then the next: its lines stay in the first cache meanwhile.
+#[inline(always)]
+fn put_groups<'a>(
+    tile: &mut [u8],
+    lanes: impl Iterator<Item = (&'a [u8], usize)> + Clone,
+    file_bytes: usize,
+    put: impl Fn(&[u8], usize, &mut [u8]),
+) {
+    for (group, packed) in tile.chunks_exact_mut(TILE * file_bytes).enumerate() {
+        for (row, lane) in lanes.clone() {
+            put(&row[group * file_bytes..][..file_bytes], lane, packed);
+        }
+    }
+}
+
+fn put_number<const BYTES: usize>(file: &[u8], lane: usize, line: &mut [u8]) {
+    line[BYTES * lane..][..BYTES].copy_from_slice(file);
+}
+
+fn put_bytes(file: &[u8], lane: usize, packed: &mut [u8]) {
+    let (scale, weights) = file.split_at(2);
+    packed[TILE * BLOCK + 2 * lane..][..2].copy_from_slice(scale);
+    for (quad, weights) in weights.as_chunks::<4>().0.iter().enumerate() {
+        let weights = u32::from_ne_bytes(*weights) ^ 0x8080_8080;
+        packed[quad * 4 * TILE + 4 * lane..][..4].copy_from_slice(&weights.to_ne_bytes());
+    }
 }
 
 fn read_numbers<const BYTES: usize>(
@@ -280,7 +306,7 @@ fn read_numbers<const BYTES: usize>(
 }
 
 fn read_bytes(tile: &[u8], lane: usize, out: &mut [f32]) {
-    let packed = tile.chunks_exact(TILE * Format::Q8_0.block().1);
+    let packed = tile.chunks_exact(TILE * Q8_0_BYTES);
     for (out, packed) in out.chunks_exact_mut(BLOCK).zip(packed) {
         let scale = &packed[TILE * BLOCK + 2 * lane..][..2];
         let scale = f16::from_le_bytes([scale[0], scale[1]]).to_f32();
@@ -325,6 +351,8 @@ impl std::error::Error for ShapeError {}
 
 /// Output rows of a tile.
 pub(crate) const TILE: usize = 32;
+/// Bytes of 32 weights in a file.
+const Q8_0_BYTES: usize = Format::Q8_0.block().1;
 const _: () = assert!(TILE * 2 == LINE);
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes of a cache line.
 pub(crate) const LINE: usize = 64;
@@ -22,8 +24,51 @@ pub fn return_freed() {
 pub(crate) struct Aligned {
     at: NonNull<u8>,
     len: usize,
-    /// What the allocator gave; none where there are no bytes.
-    whole: Option<(NonNull<u8>, Layout)>,
+    origin: Origin,
+}
+
+/// What a block is given back to.
+enum Origin {
+    /// There are no bytes.
+    Nothing,
+    /// What the allocator gave.
+    Allocator(NonNull<u8>, Layout),
+    /// A part of this memory, which nobody else has.
+    Room { _keeps: Arc<RoomMemory> },
+}
+
+/// Memory for many blocks that are made together and live about as long: the weights of a model. One by one they would be too
+/// small for large pages, and fresh memory in small pages takes several times as long as reading the weights does.
+///
+/// Bytes that are never taken are never touched, so a room may be generous; it is given back with the last of its blocks.
+pub struct Room(Option<Arc<RoomMemory>>);
+
+struct RoomMemory {
+    memory: Aligned,
+    used: AtomicUsize,
+}
+
+impl Room {
+    /// Room for so many bytes, if the system has them; else blocks are allocated one by one.
+    pub fn new(bytes: usize) -> Room {
+        let memory = Aligned::zeroed(bytes).filter(|_| bytes > 0);
+        Room(memory.map(|memory| Arc::new(RoomMemory { memory, used: AtomicUsize::new(0) })))
+    }
+
+    /// The next block; allocated by itself where there is no room left for it.
+    pub(crate) fn zeroed(&self, len: usize) -> Option<Aligned> {
+        self.take(len).or_else(|| Aligned::zeroed(len))
+    }
+
+    fn take(&self, len: usize) -> Option<Aligned> {
+        let room = self.0.as_ref()?;
+        let whole = len.checked_next_multiple_of(LINE)?;
+        let after = |used: usize| used.checked_add(whole).filter(|end| *end <= room.memory.len);
+        let used = room.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, after).ok()?;
+        // SAFETY: within the memory, which begins at a line; zero, as no range is taken twice.
+        let at = unsafe { room.memory.at.add(used) };
+        Some(Aligned { at, len, origin: Origin::Room { _keeps: Arc::clone(room) } })
+    }
 }
 
 // SAFETY: plain owned bytes, like a Box<[u8]>.
@@ -47,11 +92,11 @@ impl Aligned {
         let at = unsafe { start.add(skipped) };
         // SAFETY: `len` bytes from there on are owned and nobody else knows of them.
         ask_for_huge_pages(unsafe { std::slice::from_raw_parts_mut(at.as_ptr().cast(), len) });
-        Some(Aligned { at, len, whole: Some((start, layout)) })
+        Some(Aligned { at, len, origin: Origin::Allocator(start, layout) })
     }
 
     pub(crate) fn empty() -> Aligned {
-        Aligned { at: NonNull::dangling(), len: 0, whole: None }
+        Aligned { at: NonNull::dangling(), len: 0, origin: Origin::Nothing }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -79,7 +124,7 @@ impl Aligned {
 
 impl Drop for Aligned {
     fn drop(&mut self) {
-        if let Some((start, layout)) = self.whole {
+        if let Origin::Allocator(start, layout) = self.origin {
             // SAFETY: allocated in `zeroed` with this very layout.
             unsafe { dealloc(start.as_ptr(), layout) }
         }
@@ -122,7 +167,23 @@ mod tests {
     }
 
     #[test]
+    fn blocks_of_a_room_are_apart_and_outlive_it() {
+        let room = Room::new(1000);
+        let mut blocks: Vec<Aligned> = (0..20).map(|i| room.zeroed(i * 10).expect("a few bytes")).collect();
+        drop(room);
+        for (i, block) in blocks.iter_mut().enumerate() {
+            assert!(block.bytes() == vec![0; i * 10]);
+            assert!(block.as_ptr().addr().is_multiple_of(LINE) || block.len() == 0);
+            block.bytes_mut().fill(i as u8);
+        }
+        assert!(blocks.iter().enumerate().all(|(i, block)| block.bytes() == vec![i as u8; i * 10]));
+        let from_room = |block: &&Aligned| matches!(block.origin, Origin::Room { .. });
+        assert!((5..15).contains(&blocks.iter().filter(from_room).count()));
+    }
+
+    #[test]
     fn too_much_memory_is_none() {
+        assert!(Room::new(usize::MAX).zeroed(64).is_some_and(|block| block.len() == 64));
         assert!(Aligned::zeroed(usize::MAX).is_none());
         assert!(Aligned::zeroed(isize::MAX as usize - 64).is_none());
     }

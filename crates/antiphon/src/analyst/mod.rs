@@ -52,12 +52,10 @@ impl Analyst {
         let head = |name: &str| match trained.get(name) {
             Some(heads) => {
                 let made_for = heads.manifest.as_ref().and_then(|manifest| manifest.encoder.as_deref());
-                if made_for != Some(package.fingerprint()) {
+                let fingerprint = package.fingerprint()?;
+                if made_for != Some(fingerprint) {
                     let made_for = made_for.unwrap_or("none");
-                    let what = format!(
-                        "encoder {made_for}, expected that of the analyst, {}",
-                        package.fingerprint()
-                    );
+                    let what = format!("encoder {made_for}, expected that of the analyst, {fingerprint}");
                     return Err(Error::new(ErrorKind::ModelInvalid, what).context(name));
                 }
                 Classifier::load(heads, name, hidden).map_err(|error| error.context(name))

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::breaker::BreakerState;
+use crate::error::Result;
 
 /// A model of an engine.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -41,23 +42,23 @@ pub enum ModelStatus {
 }
 
 impl ModelInfo {
-    pub(crate) fn of(slot: &str, package: &Package, bytes: usize) -> Self {
+    pub(crate) fn of(slot: &str, package: &Package, bytes: usize) -> Result<Self> {
         let manifest = package.manifest.as_ref();
         let task = match slot {
             "analyst" => "analysis",
             "intent" | "sentiment" | "entities" => slot,
             _ => "generation",
         };
-        Self {
+        Ok(Self {
             model_name: slot.to_owned(),
             version: manifest.map_or_else(|| "unversioned".into(), |manifest| manifest.version.clone()),
             status: ModelStatus::Available,
             task: task.into(),
             performance_metrics: manifest.map_or_else(Map::new, |manifest| manifest.card.clone()),
             config: package.config.clone(),
-            fingerprint: package.fingerprint().to_owned(),
+            fingerprint: package.fingerprint()?.to_owned(),
             bytes: bytes as u64,
-        }
+        })
     }
 
     /// A generator of the host: the engine knows its name, and whether it answers.

@@ -80,16 +80,16 @@ impl Understanding {
         let (mut models, mut fingerprints, mut trained) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         for (task, source) in config.heads() {
             let package = open(task, source, config)?;
-            models.push(ModelInfo::of(task, &package, package.file_bytes as usize));
-            fingerprints.insert(task.to_owned(), package.fingerprint().to_owned());
+            models.push(ModelInfo::of(task, &package, package.file_bytes as usize)?);
+            fingerprints.insert(task.to_owned(), package.fingerprint()?.to_owned());
             trained.insert(task, package);
         }
         let mut analyst = None;
         if let Some(source) = &config.analyst {
             let package = open("analyst", source, config)?;
             let loaded = Analyst::load(&package, &trained).map_err(|error| error.context("analyst"))?;
-            models.insert(0, ModelInfo::of("analyst", &package, loaded.bytes()));
-            fingerprints.insert("analyst".to_owned(), package.fingerprint().to_owned());
+            models.insert(0, ModelInfo::of("analyst", &package, loaded.bytes())?);
+            fingerprints.insert("analyst".to_owned(), package.fingerprint()?.to_owned());
             analyst = Some(Arc::new(loaded));
         }
         Ok(Self { analyst, fingerprints, models })
@@ -110,7 +110,7 @@ fn open_responders(config: &EngineConfig, threads: usize) -> Result<Vec<(Arc<Res
         let package = open(name, source, config)?;
         let responder = Responder::load(&package, name.to_owned(), config.context_tokens, threads)
             .map_err(|error| error.context(name))?;
-        let model = ModelInfo::of(name, &package, responder.decoder.bytes());
+        let model = ModelInfo::of(name, &package, responder.decoder.bytes())?;
         responders.push((Arc::new(responder), model));
     }
     Ok(responders)

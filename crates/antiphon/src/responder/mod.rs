@@ -65,7 +65,7 @@ impl Responder {
             );
             return Err(Error::new(ErrorKind::InvalidConfig, what));
         }
-        let fingerprint = package.fingerprint().to_owned();
+        let fingerprint = package.fingerprint()?.to_owned();
         let says_so = |manifest: &Manifest| manifest.card.get("instruct") == Some(&true.into());
         let is_instruct = template.is_some() && package.manifest.as_ref().is_none_or(says_so);
         Ok(Self { name, fingerprint, decoder, tokenizer, template, is_instruct, context_tokens })

@@ -1,11 +1,11 @@
-//! Files as bytes: read whole into owned memory, or borrowed from the program, and checked in the same pass.
+//! Files as bytes: read whole into owned memory, or piece by piece where they are needed, or borrowed from the program.
 //!
 //! Nothing is mapped: a file that is cut or replaced while the model is in use cannot touch it. The bytes that are hashed
-//! are the bytes that are parsed.
+//! are the bytes that are used.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,6 +28,21 @@ pub(crate) struct ReadFile {
     pub(crate) bytes: Bytes,
     /// Present when it was asked for.
     pub(crate) sha256: Option<[u8; 32]>,
+}
+
+/// A large file: in memory as a whole, or open, and read where somebody wants a piece of it. Cloning is cheap.
+#[derive(Clone)]
+pub(crate) enum Content {
+    Held(Bytes),
+    #[cfg_attr(not(unix), expect(dead_code, reason = "read at a place only where there is `pread`"))]
+    Open(Arc<OpenFile>),
+}
+
+/// A file that stays open; whoever replaces it under its name does not touch it.
+pub(crate) struct OpenFile {
+    file: File,
+    path: PathBuf,
+    len: u64,
 }
 
 /// What a file has to be to be read.
@@ -118,6 +133,21 @@ impl Directory {
 
     /// Reads the file of this name.
     pub(crate) fn read(&self, name: &str, expected: Expected) -> Result<ReadFile> {
+        let OpenFile { file, path, len } = self.open_file(name, expected)?;
+        read_whole(file, name, len, expected, &path)
+    }
+
+    /// Opens the file of this name, to be read piece by piece. Who reads it looks at its start; there is no checksum.
+    pub(crate) fn content(&self, name: &str, expected: Expected) -> Result<Content> {
+        #[cfg(unix)]
+        {
+            Ok(Content::Open(Arc::new(self.open_file(name, expected)?)))
+        }
+        #[cfg(not(unix))]
+        Ok(Content::Held(self.read(name, expected)?.bytes))
+    }
+
+    fn open_file(&self, name: &str, expected: Expected) -> Result<OpenFile> {
         let mut path = self.path.join(name);
         let fail = |what: &str| Err(Error::invalid(format!("{}: {what}", quote_path(&self.path.join(name)))));
         let mut metadata = fs::symlink_metadata(&path).map_err(|error| io_error(&path, error))?;
@@ -141,7 +171,70 @@ impl Directory {
             return fail("not a regular file");
         }
         check_size(name, metadata.len(), expected)?;
-        read_whole(file, name, metadata.len(), expected, &path)
+        Ok(OpenFile { file, path, len: metadata.len() })
+    }
+}
+
+impl Content {
+    /// Bytes of the whole.
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Self::Held(bytes) => bytes.len() as u64,
+            Self::Open(open) => open.len,
+        }
+    }
+
+    /// The first bytes: all where they are held, else as many as are asked for and there.
+    pub(crate) fn start(&self, bytes: u64) -> Result<Bytes> {
+        match self {
+            Self::Held(bytes) => Ok(bytes.clone()),
+            Self::Open(open) => {
+                let len = bytes.min(open.len);
+                let mut start = Vec::new();
+                reserve(&mut start, &open.path.to_string_lossy(), len)?;
+                start.resize(len as usize, 0);
+                open.read(0, &mut start)?;
+                Ok(start.into())
+            }
+        }
+    }
+
+    /// Hands out the bytes of `range`, which lie in the file, in pieces of `step` bytes and a last one of what is left.
+    ///
+    /// # Errors
+    /// What `each` refuses; [`ErrorKind::Io`] when the file cannot be read any more.
+    pub(crate) fn pieces(
+        &self,
+        range: Range<usize>,
+        step: usize,
+        mut each: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        match self {
+            Self::Held(bytes) => bytes[range].chunks(step).try_for_each(each),
+            Self::Open(open) => {
+                let mut piece = vec![0; step.min(range.len())];
+                for at in range.clone().step_by(step) {
+                    let piece = &mut piece[..step.min(range.end - at)];
+                    open.read(at as u64, piece)?;
+                    each(piece)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl OpenFile {
+    /// Fills `out` with the bytes from `at` on.
+    fn read(&self, at: u64, out: &mut [u8]) -> Result<()> {
+        #[cfg(unix)]
+        let read = std::os::unix::fs::FileExt::read_exact_at(&self.file, out, at);
+        #[cfg(not(unix))]
+        let read = Err(io::ErrorKind::Unsupported.into());
+        read.map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => changed(&self.path.to_string_lossy(), self.len),
+            _ => io_error(&self.path, error),
+        })
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) fn unsupported(file: &str) -> Error {
     )
 }
 
+/// Bytes at the start of a file that are enough to see what it is.
+pub(crate) const START_BYTES: u64 = 64;
 const MAGICS: &[&[u8]] = &[b"PK\x03\x04", b"PK\x05\x06", b"\x93NUMPY", b"\x89HDF", b"\x1f\x8b"];
 const EXTENSIONS: &[&str] =
     &["bin", "pt", "pth", "pkl", "pickle", "ckpt", "npy", "npz", "zip", "keras", "h5"];

@@ -3,15 +3,31 @@
 //! Strings and arrays stay where they are in the file; the reader walks over them once and keeps places.
 
 use crate::error::{Error, ErrorKind, Result, quote};
+use crate::format::files::Content;
 use crate::format::foreign;
 use crate::format::gguf_metadata::{Entry, GgufMetadata, ValueType};
 use crate::format::weights::{Capacity, Shard, Table, check_name};
 use crate::format::{Bytes, Dtype};
 
-/// Reads the header of `bytes` and checks every claim in it against their length.
-pub(crate) fn read(file: &str, bytes: Bytes) -> Result<(GgufMetadata, Shard)> {
-    check_start(file, &bytes, bytes.len() as u64)?;
-    let mut cursor = Cursor { file, bytes: &bytes, position: MAGIC.len() };
+/// Reads a file's header and checks every claim in it against the file's length.
+pub(crate) fn read(file: &str, content: Content) -> Result<(GgufMetadata, Shard)> {
+    check_start(file, &content.start(foreign::START_BYTES)?, content.len())?;
+    // Nothing says how long a header is before it is read.
+    let mut wanted = FIRST_BYTES;
+    loop {
+        let start = content.start(wanted as u64)?;
+        let mut cursor =
+            Cursor { file, bytes: &start, len: content.len() as usize, position: MAGIC.len(), wanted: 0 };
+        match header(&mut cursor, &start) {
+            Err(_) if cursor.wanted > start.len() => wanted = cursor.wanted.max(4 * wanted),
+            Err(error) => return Err(error),
+            Ok((metadata, table)) => return Ok((metadata, Shard::new(file, &start, content, table))),
+        }
+    }
+}
+
+fn header(cursor: &mut Cursor<'_>, start: &Bytes) -> Result<(GgufMetadata, Table)> {
+    let (file, len) = (cursor.file, cursor.len);
     match cursor.u32("version")? {
         2 | 3 => {}
         version => {
@@ -26,23 +42,24 @@ pub(crate) fn read(file: &str, bytes: Bytes) -> Result<(GgufMetadata, Shard)> {
 
     let mut entries = Vec::with_capacity(keys);
     for _ in 0..keys {
-        entries.push(entry(&mut cursor)?);
+        entries.push(entry(cursor)?);
     }
-    let metadata = GgufMetadata::new(file, bytes.clone(), entries)?;
+    let metadata = GgufMetadata::new(file, start.clone(), entries)?;
     let alignment = alignment(&metadata)?;
 
     let infos_start = cursor.position;
     let mut capacity = Capacity { tensors, ..Capacity::default() };
     for _ in 0..tensors {
-        let info = tensor_info(&mut cursor)?;
+        let info = tensor_info(cursor)?;
         capacity.name_bytes += info.name.len();
         capacity.dims += info.dims;
     }
     let infos_end = std::mem::replace(&mut cursor.position, infos_start);
-    let data_start = infos_end.next_multiple_of(alignment).min(bytes.len());
+    let data_start = infos_end.next_multiple_of(alignment).min(len);
+    cursor.hold(data_start)?;
     let mut table = Table::with_capacity(capacity);
     for _ in 0..tensors {
-        let TensorInfo { name, shape, dims, dtype, offset } = tensor_info(&mut cursor)?;
+        let TensorInfo { name, shape, dims, dtype, offset } = tensor_info(cursor)?;
         let shape = &shape[..dims];
         let fail = |what: String| Error::invalid(format!("{}: tensor {}: {what}", quote(file), quote(name)));
         // Blocks do not reach over the end of a row.
@@ -59,9 +76,9 @@ pub(crate) fn read(file: &str, bytes: Bytes) -> Result<(GgufMetadata, Shard)> {
             offset.checked_add(size).ok_or_else(|| fail(format!("{size} bytes from {offset} overflow")))?;
         table.push(name, dtype, shape, offset, end).map_err(fail)?;
     }
-    let table = table.finish(file, data_start, bytes.len() - data_start, alignment)?;
+    let table = table.finish(file, data_start, len - data_start, alignment)?;
     metadata.check()?;
-    Ok((metadata, Shard::new(file, bytes, table)))
+    Ok((metadata, table))
 }
 
 /// Refuses a file by its first bytes; what looks like another format is named.
@@ -166,18 +183,34 @@ fn alignment(metadata: &GgufMetadata) -> Result<usize> {
 /// A place in the file that only moves over bytes that are there.
 struct Cursor<'a> {
     file: &'a str,
+    /// The first bytes of the file.
     bytes: &'a [u8],
+    /// Bytes of the whole file.
+    len: usize,
     position: usize,
+    /// How many of the first bytes would have been enough for what failed.
+    wanted: usize,
 }
 
 impl<'a> Cursor<'a> {
     fn take(&mut self, len: usize, what: &str) -> Result<&'a [u8]> {
-        let rest = &self.bytes[self.position..];
-        let Some(taken) = rest.get(..len) else {
-            return Err(self.fail(format!("{} takes {len} bytes, only {} follow", quote(what), rest.len())));
-        };
+        let rest = self.len - self.position;
+        if len > rest {
+            return Err(self.fail(format!("{} takes {len} bytes, only {rest} follow", quote(what))));
+        }
+        self.hold(self.position + len)?;
+        let taken = &self.bytes[self.position..][..len];
         self.position += len;
         Ok(taken)
+    }
+
+    /// Sees to it that so many of the first bytes are here.
+    fn hold(&mut self, end: usize) -> Result<()> {
+        if end > self.bytes.len() {
+            self.wanted = end;
+            return Err(self.fail(format!("{end} bytes are to be read first")));
+        }
+        Ok(())
     }
 
     fn word<const N: usize>(&mut self, what: &str) -> Result<[u8; N]> {
@@ -197,7 +230,7 @@ impl<'a> Cursor<'a> {
     /// A number of things that take at least `min_bytes` each.
     fn count(&mut self, what: &str, min_bytes: usize, max: usize) -> Result<usize> {
         let count = self.size(what)?;
-        let rest = self.bytes.len() - self.position;
+        let rest = self.len - self.position;
         if count > max {
             return Err(self.fail(format!("{count} {}, expected at most {max}", quote(what))));
         }
@@ -227,6 +260,8 @@ impl<'a> Cursor<'a> {
 }
 
 const MAGIC: &[u8] = b"GGUF";
+/// The header of a model with a vocabulary of 50,000.
+const FIRST_BYTES: usize = 4 << 20;
 const ALIGNMENT: &str = "general.alignment";
 const DEFAULT_ALIGNMENT: usize = 32;
 const MIN_ALIGNMENT: usize = 8;

@@ -7,13 +7,15 @@ use std::sync::OnceLock;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorKind, Result, quote};
-use crate::format::files::{self, Directory, Expected, ReadFile, quote_path};
+use crate::format::files::{self, Content, Directory, Expected, quote_path};
 use crate::format::index::Index;
 use crate::format::manifest::MAX_MANIFEST_BYTES;
+use crate::format::weights::Shard;
 use crate::format::{Bytes, ConfigReader, GgufMetadata, Manifest, Weights};
 use crate::format::{foreign, gguf, json, safetensors};
 
-/// The files of one model. Weights stay in memory as they were read until the package is dropped.
+/// The files of one model. Weights are read when they are used, from files that stay open until the package is dropped; those
+/// whose checksum a manifest has are read and checked first, and stay in memory.
 pub struct Package {
     /// The manifest's name, the directory's or the file's.
     pub name: String,
@@ -36,10 +38,17 @@ pub struct Package {
     /// Size of the files that were read for use, together.
     pub file_bytes: u64,
     /// Their names and contents, in the order of their names.
-    files: Vec<(String, Bytes)>,
+    files: Vec<(String, Part)>,
     fingerprint: OnceLock<String>,
     /// What [`Package::verify`] still has to look at: bundles are not checked against their manifest at open.
     bundle: Vec<(String, &'static [u8])>,
+}
+
+/// A file that was read for use.
+enum Part {
+    Whole(Bytes),
+    /// A file of weights, by its number.
+    Weights(usize, u64),
 }
 
 impl Package {
@@ -73,7 +82,7 @@ impl Package {
         if let [(file, bytes)] = files
             && file.ends_with(".gguf")
         {
-            return Self::from_gguf(name, file, files::borrow(file, bytes, GGUF_FILE)?);
+            return Self::from_gguf(name, file, Content::Held(files::borrow(file, bytes, GGUF_FILE)?.bytes));
         }
         let bundle: Vec<_> = files.iter().map(|&(name, bytes)| (name.to_owned(), bytes)).collect();
         let names = files.iter().map(|&(name, _)| name.to_owned()).collect();
@@ -103,19 +112,28 @@ impl Package {
         Ok(())
     }
 
-    /// `blake3:` and 64 hexadecimal digits, over the names and contents of every file that was read for use. Computed when it is
-    /// first asked for, by whoever asks: hashing takes about as long as packing the weights, and can go on beside it.
-    pub fn fingerprint(&self) -> &str {
-        self.fingerprint.get_or_init(|| {
-            let mut hasher = blake3::Hasher::new();
-            for (name, bytes) in &self.files {
-                hasher.update(&(name.len() as u64).to_le_bytes());
-                hasher.update(name.as_bytes());
-                hasher.update(&(bytes.len() as u64).to_le_bytes());
-                hasher.update(blake3::hash(bytes).as_bytes());
-            }
-            format!("blake3:{}", hasher.finalize().to_hex())
-        })
+    /// `blake3:` and 64 hexadecimal digits, over the names and contents of every file that was read for use. A tensor's
+    /// elements are hashed in the pass that reads them first, which is the one that packs them; asked for before, it takes a pass
+    /// of its own.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when a file cannot be read any more.
+    pub fn fingerprint(&self) -> Result<&str> {
+        if let Some(known) = self.fingerprint.get() {
+            return Ok(known);
+        }
+        let mut hasher = blake3::Hasher::new();
+        for (name, part) in &self.files {
+            let hash = match part {
+                Part::Whole(bytes) => blake3::hash(bytes),
+                Part::Weights(shard, _) => self.weights.fingerprint(*shard)?,
+            };
+            hasher.update(&(name.len() as u64).to_le_bytes());
+            hasher.update(name.as_bytes());
+            hasher.update(&part.len().to_le_bytes());
+            hasher.update(hash.as_bytes());
+        }
+        Ok(self.fingerprint.get_or_init(|| format!("blake3:{}", hasher.finalize().to_hex())))
     }
 
     /// Typed access to `config.json`.
@@ -137,13 +155,13 @@ impl Package {
         }
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let name = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
-        Self::from_gguf(name, file, Directory::open(parent)?.read(file, GGUF_FILE)?)
+        Self::from_gguf(name, file, Directory::open(parent)?.content(file, GGUF_FILE)?)
     }
 
-    fn from_gguf(name: &str, file: &str, read: ReadFile) -> Result<Self> {
+    fn from_gguf(name: &str, file: &str, content: Content) -> Result<Self> {
         // The file may be called anything; its fingerprint does not depend on that.
-        let files = vec![("model.gguf".to_owned(), read.bytes.clone())];
-        let (metadata, shard) = gguf::read(file, read.bytes)?;
+        let files = vec![("model.gguf".to_owned(), Part::Weights(0, content.len()))];
+        let (metadata, shard) = gguf::read(file, content)?;
         let mut weights = Weights::default();
         weights.push(shard)?;
         let chat_template = metadata.opt_str("tokenizer.chat_template")?;
@@ -176,7 +194,16 @@ struct Reader<'a> {
     source: Source<'a>,
     names: Vec<String>,
     manifest: Option<Manifest>,
-    files: Vec<(String, Bytes)>,
+    files: Vec<(String, Part)>,
+}
+
+impl Part {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Whole(bytes) => bytes.len() as u64,
+            Self::Weights(_, len) => *len,
+        }
+    }
 }
 
 impl<'a> Reader<'a> {
@@ -237,11 +264,11 @@ impl<'a> Reader<'a> {
     fn weights(&mut self) -> Result<Weights> {
         let mut weights = Weights::default();
         if self.is_heads_alone() {
-            weights.push(safetensors::read(HEADS, self.read(HEADS, u64::MAX)?)?)?;
+            self.shard(HEADS, &mut weights, |_| Ok(()))?;
             return Ok(weights);
         }
         if self.has(SAFETENSORS) {
-            weights.push(safetensors::read(SAFETENSORS, self.read(SAFETENSORS, u64::MAX)?)?)?;
+            self.shard(SAFETENSORS, &mut weights, |_| Ok(()))?;
         } else if let Some(index) = self.optional(Index::FILE, MAX_INDEX_BYTES)? {
             let index = Index::parse(&index)?;
             // All names are known to be there before the first of them is read.
@@ -250,19 +277,36 @@ impl<'a> Reader<'a> {
                 return Err(Error::new(ErrorKind::NotFound, message));
             }
             for file in index.files() {
-                let shard = safetensors::read(file, self.read(file, u64::MAX)?)?;
-                index.check(file, &shard)?;
-                weights.push(shard)?;
+                self.shard(file, &mut weights, |shard| index.check(file, shard))?;
             }
         } else if let Some(name) = self.names.iter().find(|name| foreign::is_foreign_name(name)) {
             return Err(foreign::unsupported(name));
         } else {
             return Err(self.not_found(SAFETENSORS));
         }
-        if let Some(heads) = self.optional(HEADS, u64::MAX)? {
-            weights.push(safetensors::read(HEADS, heads)?)?;
+        if self.has(HEADS) {
+            self.shard(HEADS, &mut weights, |_| Ok(()))?;
         }
         Ok(weights)
+    }
+
+    /// Adds a file of weights.
+    fn shard(
+        &mut self,
+        name: &str,
+        weights: &mut Weights,
+        check: impl FnOnce(&Shard) -> Result<()>,
+    ) -> Result<()> {
+        let content = match &self.source {
+            Source::Directory(directory) if !self.is_listed(name) && self.has(name) => {
+                directory.content(name, self.expected(name, u64::MAX))?
+            }
+            _ => Content::Held(self.checked(name, u64::MAX)?),
+        };
+        self.files.push((name.to_owned(), Part::Weights(weights.shards(), content.len())));
+        let shard = safetensors::read(name, content)?;
+        check(&shard)?;
+        weights.push(shard)
     }
 
     /// The template of its own file, or the one in the tokenizer's config: a string, or a list of named ones.
@@ -321,13 +365,14 @@ impl<'a> Reader<'a> {
     }
 
     fn read(&mut self, name: &str, max_bytes: u64) -> Result<Bytes> {
-        let listed = self.manifest.as_ref().and_then(|manifest| manifest.file(name));
-        let expected = Expected {
-            max_bytes,
-            bytes: listed.map(|file| file.bytes),
-            sha256: listed.is_some() && matches!(self.source, Source::Directory(_)),
-            start: if name.ends_with(".safetensors") { safetensors::check_start } else { |_, _, _| Ok(()) },
-        };
+        let bytes = self.checked(name, max_bytes)?;
+        self.files.push((name.to_owned(), Part::Whole(bytes.clone())));
+        Ok(bytes)
+    }
+
+    /// The whole of a file, its checksum compared where a manifest has one.
+    fn checked(&self, name: &str, max_bytes: u64) -> Result<Bytes> {
+        let expected = self.expected(name, max_bytes);
         let file = match &self.source {
             Source::Directory(directory) => directory.read(name, expected)?,
             Source::Bundle(files) => match files.iter().find(|(known, _)| *known == name) {
@@ -338,8 +383,21 @@ impl<'a> Reader<'a> {
         if let (Some(manifest), Some(sha256)) = (&self.manifest, file.sha256) {
             check_sha256(manifest, name, sha256)?;
         }
-        self.files.push((name.to_owned(), file.bytes.clone()));
         Ok(file.bytes)
+    }
+
+    fn expected(&self, name: &str, max_bytes: u64) -> Expected {
+        let listed = self.manifest.as_ref().and_then(|manifest| manifest.file(name));
+        Expected {
+            max_bytes,
+            bytes: listed.map(|file| file.bytes),
+            sha256: listed.is_some() && matches!(self.source, Source::Directory(_)),
+            start: if name.ends_with(".safetensors") { safetensors::check_start } else { |_, _, _| Ok(()) },
+        }
+    }
+
+    fn is_listed(&self, name: &str) -> bool {
+        self.manifest.as_ref().is_some_and(|manifest| manifest.file(name).is_some())
     }
 
     fn has(&self, name: &str) -> bool {
@@ -382,8 +440,8 @@ fn check_sha256(manifest: &Manifest, name: &str, sha256: [u8; 32]) -> Result<()>
     }
 }
 
-fn size_of_all(files: &[(String, Bytes)]) -> u64 {
-    files.iter().map(|(_, bytes)| bytes.len() as u64).sum()
+fn size_of_all(files: &[(String, Part)]) -> u64 {
+    files.iter().map(|(_, part)| part.len()).sum()
 }
 
 /// Whether big matrices are stored as Q8_0 blocks in U8 tensors.

@@ -7,15 +7,19 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use crate::error::{Error, Result, quote};
+use crate::format::Dtype;
+use crate::format::files::Content;
 use crate::format::foreign;
 use crate::format::json;
 use crate::format::weights::{Capacity, Shard, Table};
-use crate::format::{Bytes, Dtype};
 
-/// Reads the header of `bytes` and checks every claim in it against their length.
-pub(crate) fn read(file: &str, bytes: Bytes) -> Result<Shard> {
-    let table = parse(file, &bytes)?;
-    Ok(Shard::new(file, bytes, table))
+/// Reads a file's header and checks every claim in it against the file's length.
+pub(crate) fn read(file: &str, content: Content) -> Result<Shard> {
+    let len = content.len();
+    let header = header_bytes(file, &content.start(foreign::START_BYTES)?, len)?;
+    let start = content.start((LENGTH_BYTES + header) as u64)?;
+    let table = parse(file, &start[LENGTH_BYTES..][..header], len)?;
+    Ok(Shard::new(file, &start, content, table))
 }
 
 /// Refuses a file by its first bytes: the header's length has to fit the file, and what looks like another format is named.
@@ -44,9 +48,8 @@ fn header_bytes(file: &str, start: &[u8], len: u64) -> Result<usize> {
     Ok(length as usize)
 }
 
-fn parse(file: &str, bytes: &[u8]) -> Result<Table> {
-    let header_bytes = header_bytes(file, bytes, bytes.len() as u64)?;
-    let (header, data) = bytes[LENGTH_BYTES..].split_at(header_bytes);
+fn parse(file: &str, header: &[u8], len: u64) -> Result<Table> {
+    let data_start = LENGTH_BYTES + header.len();
     let header = json::text(file, header)?;
     let extent = json::measure(file, header)?;
     if extent.inner_objects > MAX_TENSORS {
@@ -64,7 +67,7 @@ fn parse(file: &str, bytes: &[u8]) -> Result<Table> {
         .deserialize(&mut json)
         .and_then(|()| json.end())
         .map_err(|error| json::syntax_error(file, error))?;
-    table.finish(file, LENGTH_BYTES + header_bytes, data.len(), 1)
+    table.finish(file, data_start, (len - data_start as u64) as usize, 1)
 }
 
 /// Reads `{"__metadata__": {…}, "name": {"dtype", "shape", "data_offsets"}, …}` into a table.

@@ -1,8 +1,11 @@
 //! Named tensors of one model: a compact table per file, checked before it is handed out.
 
+use std::sync::OnceLock;
+
 use crate::error::{Error, ErrorKind, Result, quote};
+use crate::format::Dtype;
 use crate::format::dequantize;
-use crate::format::{Bytes, Dtype};
+use crate::format::files::Content;
 
 /// The tensors of a model, over one file or several.
 #[derive(Default)]
@@ -10,7 +13,7 @@ pub struct Weights {
     shards: Vec<Shard>,
 }
 
-/// One tensor inside a file's bytes.
+/// One tensor of a file.
 #[derive(Clone, Copy)]
 pub struct TensorView<'a> {
     /// The tensor's name.
@@ -19,15 +22,18 @@ pub struct TensorView<'a> {
     pub dtype: Dtype,
     /// Row-major, outermost dimension first, for every file format.
     pub shape: &'a [usize],
-    /// The elements: exactly as many bytes as `dtype` and `shape` need.
-    pub bytes: &'a [u8],
+    shard: &'a Shard,
+    index: usize,
 }
 
-/// One file: its bytes and what is where in them.
+/// One file: its content and what is where in it.
 pub(crate) struct Shard {
     file: String,
-    bytes: Bytes,
+    content: Content,
     table: Table,
+    /// The BLAKE3 of what stands before the data, and of each tensor's elements as soon as somebody has read them all.
+    header: blake3::Hash,
+    elements: Vec<OnceLock<blake3::Hash>>,
 }
 
 /// What a header says about the tensors of one file. Names and shapes lie end to end in two buffers, so that a table
@@ -103,6 +109,34 @@ impl Weights {
         Ok(())
     }
 
+    /// The fingerprint of a file, by its number: what stands before the data, and the elements of every tensor in their order.
+    /// Reads what was not read before.
+    pub(crate) fn fingerprint(&self, shard: usize) -> Result<blake3::Hash> {
+        let shard = &self.shards[shard];
+        let mut order: Vec<usize> = (0..shard.table.entries.len()).collect();
+        order.sort_unstable_by_key(|&index| shard.table.entries[index].start);
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(shard.header.as_bytes());
+        for index in order {
+            let tensor = shard.at(index);
+            if shard.elements[index].get().is_none() {
+                tensor.pieces(PIECE_BYTES, |_| Ok(()))?;
+            }
+            hasher.update(shard.elements[index].get().expect("it was read").as_bytes());
+        }
+        Ok(hasher.finalize())
+    }
+
+    /// Bytes of all elements.
+    pub(crate) fn bytes(&self) -> usize {
+        self.shards.iter().flat_map(|shard| &shard.table.entries).map(Entry::len).sum()
+    }
+
+    /// How many files there are.
+    pub(crate) fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
     /// Presents every U8 tensor of two dimensions as what its rows are: Q8_0 blocks of 34 bytes for 32 elements.
     pub(crate) fn present_q8_0(&mut self) -> Result<()> {
         let (elements, bytes) = Dtype::Q8_0.block();
@@ -130,37 +164,70 @@ impl Weights {
 }
 
 impl TensorView<'_> {
+    /// Bytes of all elements: exactly as many as `dtype` and `shape` need.
+    #[expect(clippy::len_without_is_empty, reason = "a size in bytes; no tensor is a collection")]
+    pub fn len(&self) -> usize {
+        self.shard.table.entries[self.index].len()
+    }
+
+    /// The elements as bytes, `step` of them at a time and what is left at last. They are read from the file now, unless it is in
+    /// memory, and hashed for the model's fingerprint when that has not happened.
+    ///
+    /// # Errors
+    /// What `each` refuses; [`ErrorKind::Io`] when the file cannot be read any more.
+    ///
+    /// # Panics
+    /// If `step` is 0.
+    pub fn pieces(&self, step: usize, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let Shard { content, table, elements, .. } = self.shard;
+        let Entry { start, end, .. } = table.entries[self.index];
+        let range = table.data_start + start..table.data_start + end;
+        let known = &elements[self.index];
+        if known.get().is_some() {
+            return content.pieces(range, step, each);
+        }
+        let mut hasher = blake3::Hasher::new();
+        content.pieces(range, step, |piece| {
+            hasher.update(piece);
+            each(piece)
+        })?;
+        known.get_or_init(|| hasher.finalize());
+        Ok(())
+    }
+
     /// The elements as numbers.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] for a type that is not dequantized here, [`ErrorKind::OutOfBudget`] when there is not
-    /// enough memory.
+    /// enough memory; as [`TensorView::pieces`].
     pub fn to_f32(&self) -> Result<Vec<f32>> {
         let (elements, bytes) = self.dtype.block();
         let mut out = Vec::new();
-        out.try_reserve_exact(self.bytes.len() / bytes * elements).map_err(|error| {
+        out.try_reserve_exact(self.len() / bytes * elements).map_err(|error| {
             Error::new(ErrorKind::OutOfBudget, format!("tensor {}: no memory to unpack it", quote(self.name)))
                 .with_source(error)
         })?;
-        if dequantize::extend(&mut out, self.dtype, self.bytes) {
-            Ok(out)
-        } else {
-            Err(Error::new(
-                ErrorKind::Unsupported,
-                format!(
-                    "tensor {}: elements of type {} cannot be read as numbers",
-                    quote(self.name),
-                    self.dtype
-                ),
-            ))
-        }
+        let unsupported = || {
+            let what = format!(
+                "tensor {}: elements of type {} cannot be read as numbers",
+                quote(self.name),
+                self.dtype
+            );
+            Error::new(ErrorKind::Unsupported, what)
+        };
+        self.pieces(PIECE_BYTES / bytes * bytes, |piece| {
+            dequantize::extend(&mut out, self.dtype, piece).then_some(()).ok_or_else(unsupported)
+        })?;
+        Ok(out)
     }
 }
 
 impl Shard {
-    /// Joins a file's bytes with the table that was read from them and checked against their length.
-    pub(crate) fn new(file: &str, bytes: Bytes, table: Table) -> Self {
-        Self { file: file.to_owned(), bytes, table }
+    /// Joins a file with the table that was read from its first bytes and checked against its length.
+    pub(crate) fn new(file: &str, start: &[u8], content: Content, table: Table) -> Self {
+        let header = blake3::hash(&start[..table.data_start]);
+        let elements = table.entries.iter().map(|_| OnceLock::new()).collect();
+        Self { file: file.to_owned(), content, table, header, elements }
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
@@ -168,15 +235,23 @@ impl Shard {
     }
 
     pub(crate) fn tensor(&self, name: &str) -> Option<TensorView<'_>> {
-        let index = self.table.find(name)?;
-        let entry = &self.table.entries[index];
-        let data = &self.bytes[self.table.data_start..];
-        Some(TensorView {
+        self.table.find(name).map(|index| self.at(index))
+    }
+
+    fn at(&self, index: usize) -> TensorView<'_> {
+        TensorView {
             name: self.table.name(index),
-            dtype: entry.dtype,
+            dtype: self.table.entries[index].dtype,
             shape: &self.table.dims[self.table.dims_range(index)],
-            bytes: &data[entry.start..entry.end],
-        })
+            shard: self,
+            index,
+        }
+    }
+}
+
+impl Entry {
+    fn len(&self) -> usize {
+        self.end - self.start
     }
 }
 
@@ -327,5 +402,7 @@ pub(crate) fn check_name(name: &str, max_bytes: usize) -> std::result::Result<()
     Ok(())
 }
 
+/// Elements that are read at a time where nobody wants them in another measure.
+const PIECE_BYTES: usize = 1 << 18;
 /// Longer names are refused; real ones stay below a tenth of this.
 const MAX_NAME_BYTES: usize = 1024;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use antiphon_inference::error::{ErrorKind, Result};
-use antiphon_inference::format::Package;
+use antiphon_inference::format::{Package, TensorView};
 
 use crate::allocations;
 
@@ -189,4 +189,30 @@ impl Random {
         }
         mutated
     }
+}
+
+/// A tensor's elements, read in pieces of an odd size.
+pub(crate) fn elements(tensor: TensorView<'_>) -> Vec<u8> {
+    let mut all = Vec::new();
+    let taken = tensor.pieces(7, |piece| {
+        all.extend_from_slice(piece);
+        Ok(())
+    });
+    taken.expect("they can be read");
+    assert_eq!(all.len(), tensor.len());
+    all
+}
+
+/// The elements are those of this file in memory, not a copy.
+pub(crate) fn assert_borrowed(tensor: TensorView<'_>, file: &[u8]) {
+    let borrowed = tensor.pieces(usize::MAX, |piece| {
+        assert!(file.as_ptr_range().start <= piece.as_ptr_range().start);
+        assert!(piece.as_ptr_range().end <= file.as_ptr_range().end);
+        Ok(())
+    });
+    borrowed.expect("they are in memory");
+}
+
+pub(crate) fn fingerprint(package: &Package) -> String {
+    package.fingerprint().expect("its files can be read").to_owned()
 }

@@ -8,7 +8,7 @@ use antiphon_inference::format::{Dtype, GgufMetadata, Package};
 use candle_core::Device;
 use candle_core::quantized::gguf_file::Content;
 
-use crate::build::{Case, Gguf, Random, assert_same, expect_error};
+use crate::build::{Case, Gguf, Random, assert_borrowed, assert_same, elements, expect_error, fingerprint};
 
 const F32: u32 = 0;
 const I8: u32 = 24;
@@ -419,7 +419,7 @@ fn every_type_reads_as_candle_reads_it() {
         let ours = package.weights.tensor(&name).expect("it was written");
         let theirs = content.tensor(&mut reader, &name, &Device::Cpu).expect("it was written");
         assert_eq!(ours.shape, theirs.shape().dims(), "{name}");
-        assert_eq!(ours.bytes, &*theirs.data().expect("on the CPU"), "{name}");
+        assert_eq!(elements(ours), &*theirs.data().expect("on the CPU"), "{name}");
         assert_eq!(
             (ours.dtype.block().0, ours.dtype.block().1),
             (block as usize, theirs.dtype().type_size()),
@@ -449,9 +449,9 @@ fn a_shape_is_presented_outermost_first() {
     let path = directory.path().join("tiny.Q8_0.gguf");
     fs::write(&path, &file).expect("writable");
     let package = Package::open(&path).expect("it is valid");
-    assert_eq!((package.name.as_str(), package.fingerprint()), ("tiny.Q8_0", open(&file).fingerprint()));
+    assert_eq!((package.name.as_str(), fingerprint(&package)), ("tiny.Q8_0", fingerprint(&open(&file))));
     let tensor = package.weights.expect("a", &[2, 3, 32]).expect("it has that shape");
-    assert_eq!((tensor.dtype, tensor.bytes.len()), (Dtype::Q8_0, 6 * 34));
+    assert_eq!((tensor.dtype, tensor.len()), (Dtype::Q8_0, 6 * 34));
 }
 
 #[test]
@@ -471,6 +471,28 @@ fn a_large_header_is_refused_within_its_own_size_and_a_megabyte() {
     let (result, peak) = crate::allocations::peak(|| Package::open(&file));
     expect_error("many tensors", result.map(|_| ()), ErrorKind::Invalid, &["`t0`: named twice"]);
     assert!(peak <= many_tensors.len() + (1 << 20), "{peak} bytes for a file of {}", many_tensors.len());
+}
+
+#[test]
+fn a_header_is_read_however_long_it_is() {
+    let words: Vec<String> = (0..400_000).map(|i| format!("word number {i}")).collect();
+    let file = Gguf::new(1, 1)
+        .key_strings("tokenizer.ggml.tokens", &words.iter().map(String::as_str).collect::<Vec<_>>())
+        .tensor("a", &[8], F32, 0)
+        .pad(32)
+        .bytes(1.5f32.to_le_bytes().repeat(8))
+        .0;
+    assert!(file.len() > 9 << 20);
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("long.gguf");
+    fs::write(&path, &file).expect("writable");
+    let package = Package::open(&path).expect("it is valid");
+    let metadata = package.gguf.as_ref().expect("it is GGUF");
+    assert_eq!(metadata.strings("tokenizer.ggml.tokens").expect("they are strings"), words);
+    assert_eq!(package.weights.expect("a", &[8]).and_then(|t| t.to_f32()).expect("floats"), [1.5; 8]);
+    // Cut inside the header, it is refused as what it is.
+    fs::write(&path, &file[..6 << 20]).expect("writable");
+    expect_error("cut", Package::open(&path).map(|_| ()), ErrorKind::Invalid, &["bytes, only", "follow"]);
 }
 
 #[test]
@@ -503,14 +525,13 @@ fn mutated_files_never_panic_and_read_as_candle_reads_them() {
         let content = Content::read(&mut reader);
         for name in package.weights.names() {
             let ours = package.weights.tensor(name).expect("it was named");
-            assert!(file.as_ptr_range().start <= ours.bytes.as_ptr_range().start);
-            assert!(ours.bytes.as_ptr_range().end <= file.as_ptr_range().end);
+            assert_borrowed(ours, file);
             // Candle does not know every type.
             let Ok(content) = &content else { continue };
             let theirs =
                 content.tensor(&mut reader, name, &Device::Cpu).expect("what we accept, others accept");
             assert_eq!(
-                (ours.shape, ours.bytes),
+                (ours.shape, &*elements(ours)),
                 (theirs.shape().dims(), &*theirs.data().expect("on the CPU"))
             );
         }

@@ -8,7 +8,7 @@ use antiphon_inference::format::{Dtype, Package};
 use serde_json::json;
 
 use crate::allocations;
-use crate::build::{Random, entry, expect_error, f32_tensors, safetensors};
+use crate::build::{Random, elements, entry, expect_error, f32_tensors, fingerprint, safetensors};
 use crate::directories::{bundle_of, check_faults, manifested, model, write_index};
 
 #[test]
@@ -43,7 +43,7 @@ fn a_directory_is_read_whole() {
     write("chat_template.jinja", "file");
     let changed = Package::open(directory.path()).expect("it is whole");
     assert_eq!(changed.chat_template.as_deref(), Some("file"));
-    assert_ne!(changed.fingerprint(), package.fingerprint());
+    assert_ne!(fingerprint(&changed), fingerprint(&package));
     assert_eq!(changed.file_bytes, package.file_bytes + 4);
 }
 
@@ -248,15 +248,60 @@ fn q8_0_matrices_are_presented_as_what_they_are() {
 }
 
 #[test]
-fn an_open_package_does_not_depend_on_its_files() {
+fn an_open_package_does_not_depend_on_the_names_of_its_files() {
     let directory = model();
     let package = Package::open(directory.path()).expect("it is whole");
-    fs::write(directory.path().join("model.safetensors"), "").expect("writable");
     fs::remove_dir_all(directory.path()).expect("it was there");
     assert_eq!(
         package.weights.expect("a.weight", &[2]).and_then(|t| t.to_f32()).expect("a float"),
         [1.0, 2.0]
     );
+}
+
+#[test]
+fn a_file_that_is_cut_before_its_tensors_were_read_is_named() {
+    let (directory, listed) = (model(), manifested());
+    let package = Package::open(directory.path()).expect("it is whole");
+    let checked = Package::open(listed.path()).expect("it is whole");
+    for directory in [&directory, &listed] {
+        fs::write(directory.path().join("model.safetensors"), "cut").expect("writable");
+    }
+    let tensor = package.weights.expect("a.weight", &[2]).expect("the header was read");
+    expect_error("cut", tensor.to_f32(), ErrorKind::Io, &["model.safetensors", "no longer"]);
+    expect_error("cut", package.fingerprint(), ErrorKind::Io, &["model.safetensors", "no longer"]);
+    // What a manifest vouches for was read when it was checked.
+    checked.weights.expect("a.weight", &[2]).and_then(|t| t.to_f32()).expect("it is in memory");
+}
+
+#[test]
+fn weights_are_read_piece_by_piece_and_hashed_on_the_way() {
+    let values: Vec<f32> = (0..1 << 20).map(|i| i as f32).collect();
+    let directory = model();
+    let path = directory.path();
+    fs::write(path.join("model.safetensors"), f32_tensors(&[("a.weight", "1048576", &values)]))
+        .expect("writable");
+    let (package, opened) = allocations::peak(|| Package::open(path).expect("it is whole"));
+    assert!(opened < 100_000, "{opened} bytes to open it");
+    let tensor = package.weights.tensor("a.weight").expect("it is there");
+    let mut sum = 0;
+    let (_, read) = allocations::peak(|| {
+        tensor.pieces(1 << 16, |piece| {
+            sum += piece.iter().map(|byte| usize::from(*byte)).sum::<usize>();
+            Ok(())
+        })
+    });
+    assert!(read < 100_000, "{read} bytes to read it");
+    assert_eq!(sum, elements(tensor).iter().map(|byte| usize::from(*byte)).sum::<usize>());
+    // Whoever reads, in pieces of whatever size, and when: the fingerprint is that of the content.
+    let untouched = Package::open(path).expect("it is whole");
+    let bundled = Package::from_bundle("m", &bundle_of(path)).expect("it is whole");
+    assert_eq!(fingerprint(&package), fingerprint(&untouched));
+    assert_eq!(fingerprint(&package), fingerprint(&bundled));
+    let mut other = values;
+    other[77] = 0.5;
+    fs::write(path.join("model.safetensors"), f32_tensors(&[("a.weight", "1048576", &other)]))
+        .expect("writable");
+    assert_ne!(fingerprint(&Package::open(path).expect("it is whole")), fingerprint(&package));
 }
 
 #[test]
@@ -267,7 +312,7 @@ fn a_file_that_is_replaced_meanwhile_is_read_old_or_new() {
         [f32_tensors(&[("a.weight", "2", &[1.0, 2.0])]), f32_tensors(&[("a.weight", "2", &[3.0, 4.0])])];
     let fingerprints = versions.each_ref().map(|version| {
         fs::write(path.join("model.safetensors"), version).expect("writable");
-        Package::open(path).expect("it is whole").fingerprint().to_owned()
+        fingerprint(&Package::open(path).expect("it is whole"))
     });
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -284,7 +329,7 @@ fn a_file_that_is_replaced_meanwhile_is_read_old_or_new() {
             let package = Package::open(path).expect("it is whole at all times");
             let values = package.weights.expect("a.weight", &[2]).and_then(|t| t.to_f32()).expect("a float");
             let version = usize::from(values == [3.0, 4.0]);
-            assert_eq!(package.fingerprint(), fingerprints[version]);
+            assert_eq!(fingerprint(&package), fingerprints[version]);
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
