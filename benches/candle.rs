@@ -1,4 +1,4 @@
-//! Our matrix products and our encoder beside candle's: the same weights, the same input, all threads of the process.
+//! Our matrix products, our encoder and our sampler beside candle's: the same weights, the same input, all threads of the process.
 //!
 //! `cargo bench -p antiphon-benches --bench candle`
 #![allow(clippy::print_stdout, reason = "a command for people: its output is its result")]
@@ -11,11 +11,13 @@ use std::sync::atomic::AtomicBool;
 use antiphon_benches::Comparison;
 use antiphon_inference::encoder::Encoder;
 use antiphon_inference::format::Package;
+use antiphon_inference::sampling::{Sampler, Sampling};
 use antiphon_inference::tokenizer::Tokenizer;
 use antiphon_kernels::{Arena, Format, Isa, Matrix, Pool, Program, available_threads};
 use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::{DType, Device, Module, Tensor};
 use candle_nn::VarBuilder;
+use candle_transformers::generation as candle;
 use candle_transformers::models::bert::BertModel;
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -39,6 +41,15 @@ fn main() -> Outcome {
             format!("analyst's encoder, texts of 12 words: {texts}"),
             encoder(&mut pool, texts)?
         );
+    }
+    for vocab in [49_152, 151_936] {
+        for (top_k, top_p) in [(Some(40), Some(0.95)), (None, Some(0.95)), (None, None)] {
+            println!(
+                "{:<42} {}",
+                format!("a token of {vocab}, {}", limits(top_k, top_p)),
+                sampler(vocab, top_k, top_p)?
+            );
+        }
     }
     Ok(())
 }
@@ -92,3 +103,25 @@ fn encoder(pool: &mut Pool, texts: usize) -> Outcome<Comparison> {
 }
 
 const TWELVE_WORDS: &str = "Hello, I ordered two lamps last week and nothing has arrived yet";
+
+/// Choosing a token at temperature 0.8 from logits that fall off as a model's do.
+fn sampler(vocab: usize, top_k: Option<usize>, top_p: Option<f32>) -> Outcome<Comparison> {
+    let logits = (Tensor::randn(0f32, 1.0, vocab, &Device::Cpu)? * 3.0)?;
+    let values = logits.to_vec1::<f32>()?;
+    let mut ours = Sampler::new(Sampling { temperature: 0.8, top_k, top_p, ..Sampling::default() }, vocab)?;
+    let (temperature, p) = (0.8, top_p.map(f64::from));
+    let sampling = match (top_k, p) {
+        (Some(k), Some(p)) => candle::Sampling::TopKThenTopP { k, p, temperature },
+        (Some(k), None) => candle::Sampling::TopK { k, temperature },
+        (None, Some(p)) => candle::Sampling::TopP { p, temperature },
+        (None, None) => candle::Sampling::All { temperature },
+    };
+    let mut theirs = candle::LogitsProcessor::from_sampling(0, sampling);
+    Ok(Comparison::measure(|| ours.sample(&values), || theirs.sample(&logits)))
+}
+
+fn limits(top_k: Option<usize>, top_p: Option<f32>) -> String {
+    let top_k = top_k.map_or_else(|| "no top-k".into(), |k| format!("top-k {k}"));
+    let top_p = top_p.map_or_else(|| "no top-p".into(), |p| format!("top-p {p}"));
+    format!("{top_k}, {top_p}")
+}

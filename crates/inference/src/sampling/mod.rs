@@ -50,6 +50,8 @@ pub struct Sampler {
     counts: HashMap<u32, u32>,
     /// Logits after penalties and bias, then weights.
     adjusted: Vec<f32>,
+    /// The tokens that top-k leaves, and their logits, likeliest first.
+    kept: Vec<(u32, f32)>,
     /// Tokens with their weights, likeliest first where an order is needed.
     candidates: Vec<(u32, f64)>,
 }
@@ -83,6 +85,13 @@ impl Sampling {
     /// Whether tokens that occurred are less likely, or likelier.
     fn penalizes(&self) -> bool {
         self.repetition_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0
+    }
+
+    /// Whether no token is cut off, however unlikely it is.
+    fn leaves_all(&self) -> bool {
+        self.top_k.is_none()
+            && self.top_p.is_none_or(|top_p| top_p >= 1.0)
+            && self.min_p.is_none_or(|min_p| min_p <= 0.0)
     }
 
     /// Checks every field's range; token numbers have to be below `vocab`.
@@ -124,8 +133,8 @@ impl Sampler {
     /// As [`Sampling::check`].
     pub fn new(settings: Sampling, vocab: usize) -> Result<Self> {
         settings.check(vocab)?;
-        let (adjusted, candidates) = (Vec::new(), Vec::new());
-        Ok(Self { settings, vocab, step: 0, counts: HashMap::new(), adjusted, candidates })
+        let (adjusted, kept, candidates) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { settings, vocab, step: 0, counts: HashMap::new(), adjusted, kept, candidates })
     }
 
     /// Tells the tokens of the prompt: the repetition penalty applies to them.
@@ -157,18 +166,12 @@ impl Sampler {
             return Ok(likeliest(&self.adjusted).0);
         }
         self.weigh();
-        let total: f64 = self.candidates.iter().map(|(_, weight)| weight).sum();
-        let target = uniform(self.settings.seed, step) * total;
-        let mut sum = 0.0;
-        for &(id, weight) in &self.candidates {
-            sum += weight;
-            if sum > target {
-                return Ok(id);
-            }
-        }
-        // `target` is below `total`, and both are the same sum: only rounding of the product leads here
-        let last = self.candidates.iter().rev().find(|(_, weight)| *weight > 0.0);
-        Ok(last.expect("the likeliest token has weight one").0)
+        let share = uniform(self.settings.seed, step);
+        Ok(if self.settings.leaves_all() {
+            draw((0..).zip(self.adjusted.iter().copied().map(f64::from)), share)
+        } else {
+            draw(self.candidates.iter().copied(), share)
+        })
     }
 
     /// The log-probabilities of `chosen` and of the `top` likeliest tokens under the model's own logits.
@@ -220,26 +223,37 @@ impl Sampler {
         }
     }
 
-    /// Fills `candidates` with the tokens that remain and their weights, the likeliest having weight one.
+    /// Makes weights of the logits, the likeliest having weight one, and fills `candidates` with the tokens that remain, if some do
+    /// not; in order where the settings ask for one.
     fn weigh(&mut self) {
         let greatest = likeliest(&self.adjusted).1;
-        let temperature = self.settings.temperature;
-        let floor = f64::from(self.settings.min_p.unwrap_or(0.0));
+        let Sampling { temperature, min_p, .. } = self.settings;
+        let top_k = self.settings.top_k.filter(|top_k| *top_k < self.adjusted.len());
+        let top_p = self.settings.top_p.filter(|top_p| *top_p < 1.0).map(f64::from);
+        // Of a large vocabulary few tokens are looked at twice: the others are not even weighed.
+        if let Some(top_k) = top_k {
+            keep_greatest(&self.adjusted, top_k, &mut self.kept);
+            self.adjusted.clear();
+            self.adjusted.extend(self.kept.iter().map(|(_, logit)| logit));
+        }
         self.adjusted.iter_mut().for_each(|logit| *logit = (*logit - greatest) / temperature);
         ops::exp(&mut self.adjusted);
-        let weights = (0..).zip(self.adjusted.iter().copied().map(f64::from));
-        self.candidates.clear();
-        self.candidates.extend(weights.filter(|(_, weight)| *weight > 0.0));
-
-        if let Some(top_k) = self.settings.top_k {
-            keep_first(&mut self.candidates, top_k);
+        if self.settings.leaves_all() {
+            return;
         }
-        if let Some(top_p) = self.settings.top_p.filter(|top_p| *top_p < 1.0) {
-            let top_p = f64::from(top_p);
-            let total: f64 = self.candidates.iter().map(|(_, weight)| weight).sum();
+        let weights = self.adjusted.iter().copied().map(f64::from);
+        let total: f64 = weights.clone().sum();
+        let mut least = f64::from(min_p.unwrap_or(0.0));
+        if let Some(top_p) = top_p {
             // tokens below this share cannot be needed: all of them together stay below what is cut off
-            let least = total * (1.0 - top_p) / self.candidates.len() as f64;
-            self.candidates.retain(|(_, weight)| *weight >= least);
+            let count = weights.clone().filter(|weight| *weight > 0.0).count();
+            least = least.max(total * (1.0 - top_p) / count as f64);
+        }
+        let id = |index: usize| if top_k.is_some() { self.kept[index].0 } else { index as u32 };
+        let remaining = weights.enumerate().filter(|(_, weight)| *weight > 0.0 && *weight >= least);
+        self.candidates.clear();
+        self.candidates.extend(remaining.map(|(index, weight)| (id(index), weight)));
+        if let Some(top_p) = top_p {
             self.candidates.sort_unstable_by(likelier);
             let mut sum = 0.0;
             let enough = self.candidates.iter().position(|(_, weight)| {
@@ -248,7 +262,6 @@ impl Sampler {
             });
             self.candidates.truncate(enough.map_or(self.candidates.len(), |last| last + 1));
         }
-        self.candidates.retain(|(_, weight)| *weight >= floor);
     }
 
     /// The likeliest token, if the logits are sound.
@@ -286,8 +299,43 @@ fn likeliest(logits: &[f32]) -> (u32, f32) {
     (id as u32, greatest)
 }
 
+/// The `count` greatest logits above minus infinity and their tokens, in order: of equals the lower number goes first.
+fn keep_greatest(logits: &[f32], count: usize, kept: &mut Vec<(u32, f32)>) {
+    kept.clear();
+    // What a logit has to exceed, as so many at least as great come before it.
+    let mut least = f32::NEG_INFINITY;
+    for (start, logits) in (0..).step_by(RUN).zip(logits.chunks(RUN)) {
+        // Nearly always there is none: comparing all of a run takes no branches.
+        if !logits.iter().fold(false, |any, logit| any | (*logit > least)) {
+            continue;
+        }
+        kept.extend((start..).zip(logits.iter().copied()).filter(|(_, logit)| *logit > least));
+        if kept.len() >= count + ROOM {
+            kept.select_nth_unstable_by(count - 1, likelier);
+            kept.truncate(count);
+            least = kept[count - 1].1;
+        }
+    }
+    keep_first(kept, count);
+}
+
+/// The token at this share of all weights, 0 to 1, of which one is above 0.
+fn draw(weights: impl Iterator<Item = (u32, f64)> + Clone, share: f64) -> u32 {
+    let target = share * weights.clone().map(|(_, weight)| weight).sum::<f64>();
+    let (mut sum, mut last) = (0.0, 0);
+    for (id, weight) in weights.filter(|(_, weight)| *weight > 0.0) {
+        sum += weight;
+        last = id;
+        if sum > target {
+            break;
+        }
+    }
+    // `target` is below the sum of all, which is the same sum: only rounding of the product leads to the last one
+    last
+}
+
 /// Keeps the `count` likeliest, in order.
-fn keep_first(candidates: &mut Vec<(u32, f64)>, count: usize) {
+fn keep_first<T: Copy + Into<f64>>(candidates: &mut Vec<(u32, T)>, count: usize) {
     if count < candidates.len() {
         if count > 0 {
             candidates.select_nth_unstable_by(count - 1, likelier);
@@ -298,8 +346,8 @@ fn keep_first(candidates: &mut Vec<(u32, f64)>, count: usize) {
 }
 
 /// Descending weight, then ascending number: a total order, so that sorting cannot depend on the input's order.
-fn likelier(a: &(u32, f64), b: &(u32, f64)) -> Ordering {
-    b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
+fn likelier<T: Copy + Into<f64>>(a: &(u32, T), b: &(u32, T)) -> Ordering {
+    b.1.into().total_cmp(&a.1.into()).then(a.0.cmp(&b.0))
 }
 
 fn within(name: &str, value: f32, range: RangeInclusive<f32>) -> Result<()> {
@@ -313,6 +361,9 @@ fn refused(name: &str, value: impl Display, expected: impl Display) -> Error {
     Error::new(ErrorKind::InvalidArgument, format!("{name} is {value}, expected {expected}"))
 }
 
+/// Logits that are compared together, and how many are gathered beyond those wanted before the lesser ones are dropped.
+const RUN: usize = 64;
+const ROOM: usize = 256;
 /// How many likeliest tokens [`Sampler::log_probabilities`] lists at most.
 pub const MAX_TOP: usize = 20;
 

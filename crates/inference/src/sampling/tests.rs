@@ -67,6 +67,26 @@ fn ties_at_the_edge_of_top_k_go_to_the_lower_number() {
 }
 
 #[test]
+fn the_greatest_are_those_of_a_sorted_list() {
+    for (len, count) in [(1, 1), (63, 5), (64, 64), (1000, 3), (5000, 700), (50_000, 40)] {
+        // Many equal ones, some ruled out, and long runs that rise, so that what was gathered is dropped again and again.
+        let logit = |i: usize| match i % 7 {
+            0 => f32::NEG_INFINITY,
+            1 => (i / 100) as f32,
+            _ => (i * 7919 % 523) as f32 - 100.0,
+        };
+        let logits: Vec<f32> = (0..len).map(logit).collect();
+        let mut sorted: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
+        sorted.retain(|(_, logit)| *logit > f32::NEG_INFINITY);
+        sorted.sort_by(likelier);
+        sorted.truncate(count);
+        let mut kept = vec![(9, 9.0)];
+        keep_greatest(&logits, count, &mut kept);
+        assert_eq!(kept, sorted, "{count} of {len}");
+    }
+}
+
+#[test]
 fn penalties_and_bias_move_single_tokens() {
     let mut sampler =
         sampler(Sampling { presence_penalty: 1.0, frequency_penalty: 0.5, ..Sampling::default() }, 2);
