@@ -1,20 +1,21 @@
 //! How close the kernels come to what the machine can do: reading weights beside a plain read loop, multiplying
 //! in operations a second, and what a step costs.
 //!
-//! `cargo run --release -p antiphon-kernels --example roofline [threads]`
+//! `cargo bench -p antiphon-benches --bench roofline [-- THREADS]`
 
 #![allow(clippy::print_stdout, reason = "the figures are the result")]
 
-use std::hint::black_box;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use antiphon_benches::roof;
 use antiphon_kernels::{
     Arena, Format, Isa, KvRow, KvStore, Matrix, Pool, Program, RopeStyle, RopeTable, available_threads,
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let threads = match std::env::args().nth(1) {
+    // Cargo adds `--bench`.
+    let threads = match std::env::args().skip(1).find(|argument| !argument.starts_with('-')) {
         Some(threads) => threads.parse()?,
         None => available_threads(),
     };
@@ -88,13 +89,11 @@ impl Bench {
         for matrix in &matrices {
             program.linear(x, matrix, None);
         }
-        let buffer: Vec<u64> = vec![1; bytes / 8];
-        let threads = self.pool.threads();
         // In turns, so that whatever else the machine does falls on both.
         let (mut multiplied, mut read) = (f64::MAX, f64::MAX);
-        for _ in 0..5 {
+        for _ in 0..3 {
             multiplied = multiplied.min(self.fastest(&program, None)?);
-            read = read.min(read_seconds(&buffer, threads));
+            read = read.min(bytes as f64 / roof::read(bytes, self.pool.threads()));
         }
         println!(
             "  gemv {format:4?} {n:5} x {k:5}          {:8.1} GB/s   read loop {:6.1} GB/s   {:4.0} %",
@@ -117,7 +116,14 @@ impl Bench {
         }
         let seconds = self.fastest(&program, None)?;
         let operations = 2.0 * (rows * n * k * matrices.len()) as f64;
-        println!("  gemm {format:4?} {n:5} x {k:5}, {rows:3} rows {:7.0} GOP/s", operations / seconds / 1e9);
+        // Of 8-bit products by the widest instructions, whichever are used here.
+        let roof = roof::multiply(self.pool.threads());
+        let share = roof.map(|roof| format!("   {:4.0} % of the peak", 100.0 * operations / seconds / roof));
+        println!(
+            "  gemm {format:4?} {n:5} x {k:5}, {rows:3} rows {:7.0} GOP/s{}",
+            operations / seconds / 1e9,
+            share.unwrap_or_default()
+        );
         Ok(())
     }
 
@@ -173,23 +179,4 @@ fn matrices(
     let file = vec![0x2c; n * k / inputs * block_bytes]; // a scale of 1/15, weights of all kinds
     let count = bytes / file.len();
     Ok((0..count).map(|_| Matrix::new(&[(format, &file)], k)).collect::<Result<_, _>>()?)
-}
-
-fn read_seconds(buffer: &[u64], threads: usize) -> f64 {
-    let start = Instant::now();
-    std::thread::scope(|scope| {
-        for part in buffer.chunks(buffer.len().div_ceil(threads)) {
-            scope.spawn(move || {
-                // Eight sums, so that additions do not wait for each other.
-                let mut sums = [0u64; 8];
-                for words in part.chunks_exact(8) {
-                    for (sum, word) in sums.iter_mut().zip(words) {
-                        *sum = sum.wrapping_add(*word);
-                    }
-                }
-                black_box(sums)
-            });
-        }
-    });
-    start.elapsed().as_secs_f64()
 }
