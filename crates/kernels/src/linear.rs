@@ -5,6 +5,20 @@
 //! and k is never split; where a tile is unpacked in parts, the chain goes on from part to part. So an element has
 //! the same bits whatever panel it falls into.
 
+/// Calls a panel of so many rows, which it then knows as a constant.
+macro_rules! call_panel {
+    ($s:expr, $rows:expr, $panel:ident::<$kind:ty>, $inputs:expr) => {
+        call_panel!(@ $s, $rows, $panel, $kind, $inputs, 1 2 3 4 5 6 7 8)
+    };
+    (@ $s:expr, $rows:expr, $panel:ident, $kind:ty, $inputs:expr, $($count:literal)*) => {{
+        const { assert!(MAX_PANEL == [$($count),*].len()) };
+        match $rows {
+            $($count => $s.call($panel::<$kind, $count>($inputs, PhantomData)),)*
+            rows => unreachable!("a panel has 1 to {MAX_PANEL} rows, not {rows}"),
+        }
+    }};
+}
+
 mod floats;
 mod panel;
 

@@ -298,7 +298,7 @@ impl<'a> Reader<'a> {
         check: impl FnOnce(&Shard) -> Result<()>,
     ) -> Result<()> {
         let content = match &self.source {
-            Source::Directory(directory) if !self.is_listed(name) && self.has(name) => {
+            Source::Directory(directory) if !self.is_listed(name) => {
                 directory.content(name, self.expected(name, u64::MAX))?
             }
             _ => Content::Held(self.checked(name, u64::MAX)?),

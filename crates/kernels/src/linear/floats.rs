@@ -72,18 +72,7 @@ impl Inputs {
     /// The tile has `count` times 32 weights, each row `count` values; sums of so many rows are writable.
     #[inline(always)]
     pub(super) unsafe fn multiply<S: Simd, F: Float>(self, s: S, rows: usize) {
-        const { assert!(MAX_PANEL == 8) };
-        match rows {
-            1 => s.call(Panel::<F, 1>(self, PhantomData)),
-            2 => s.call(Panel::<F, 2>(self, PhantomData)),
-            3 => s.call(Panel::<F, 3>(self, PhantomData)),
-            4 => s.call(Panel::<F, 4>(self, PhantomData)),
-            5 => s.call(Panel::<F, 5>(self, PhantomData)),
-            6 => s.call(Panel::<F, 6>(self, PhantomData)),
-            7 => s.call(Panel::<F, 7>(self, PhantomData)),
-            8 => s.call(Panel::<F, 8>(self, PhantomData)),
-            n => unreachable!("a panel has 1 to 8 rows, not {n}"),
-        }
+        call_panel!(s, rows, Panel::<F>, self);
     }
 }
 

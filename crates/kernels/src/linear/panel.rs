@@ -187,18 +187,7 @@ impl Blocks {
     /// The blocks are readable, sums of so many rows are writable, and readable unless these are the first blocks.
     #[inline(always)]
     pub(super) unsafe fn multiply<S: Simd, B: Block>(self, s: S, rows: usize) {
-        const { assert!(MAX_PANEL == 8) };
-        match rows {
-            1 => s.call(Panel::<B, 1>(self, PhantomData)),
-            2 => s.call(Panel::<B, 2>(self, PhantomData)),
-            3 => s.call(Panel::<B, 3>(self, PhantomData)),
-            4 => s.call(Panel::<B, 4>(self, PhantomData)),
-            5 => s.call(Panel::<B, 5>(self, PhantomData)),
-            6 => s.call(Panel::<B, 6>(self, PhantomData)),
-            7 => s.call(Panel::<B, 7>(self, PhantomData)),
-            8 => s.call(Panel::<B, 8>(self, PhantomData)),
-            n => unreachable!("a panel has 1 to 8 rows, not {n}"),
-        }
+        call_panel!(s, rows, Panel::<B>, self);
     }
 }
 
