@@ -40,28 +40,37 @@ impl Responder {
         }
         // An answer should have room, but a long `max_tokens` should not push the whole history out.
         let room = options.max_tokens.min(self.context_tokens / 4).max(1);
-        loop {
-            let turns: Vec<template::Message> = messages.iter().map(to_template).collect();
-            let tokens = template.encode(&self.tokenizer, &turns)?;
-            if tokens.len() + room <= self.context_tokens {
-                return Ok(tokens);
-            }
-            let oldest =
-                messages[..messages.len() - 1].iter().position(|message| message.role != Role::System);
-            match oldest {
-                Some(oldest) if options.overflow == Overflow::TruncateOldest => {
-                    messages.remove(oldest);
-                    // A history begins with the user: an answer without its question goes too.
-                    while oldest + 1 < messages.len() && messages[oldest].role == Role::Assistant {
-                        messages.remove(oldest);
+        let fits = |tokens: &Vec<u32>| tokens.len() + room <= self.context_tokens;
+        let turns = turns_to_leave_out(&messages);
+        let encoded = |left_out: usize| {
+            let kept =
+                messages.iter().zip(&turns).filter(|(_, turn)| turn.is_none_or(|turn| turn >= left_out));
+            let kept: Vec<template::Message> = kept.map(|(message, _)| to_template(message)).collect();
+            template.encode(&self.tokenizer, &kept)
+        };
+        let mut tokens = encoded(0)?;
+        if options.overflow == Overflow::TruncateOldest && !fits(&tokens) {
+            // Without a turn a prompt is shorter, so halving finds how many have to go; encoding a long history takes time.
+            let (mut least, mut most) = (1, turns.iter().flatten().max().map_or(0, |last| last + 1));
+            while least <= most {
+                let left_out = least.midpoint(most);
+                let candidate = encoded(left_out)?;
+                if fits(&candidate) {
+                    most = left_out - 1;
+                    tokens = candidate;
+                } else {
+                    least = left_out + 1;
+                    // With nothing left to leave out, an answer has what room there is.
+                    if candidate.len() < tokens.len() && !fits(&tokens) {
+                        tokens = candidate;
                     }
                 }
-                _ if options.overflow == Overflow::TruncateOldest && tokens.len() < self.context_tokens => {
-                    return Ok(tokens);
-                }
-                _ => return Err(self.full(tokens.len())),
+            }
+            if tokens.len() < self.context_tokens {
+                return Ok(tokens);
             }
         }
+        if fits(&tokens) { Ok(tokens) } else { Err(self.full(tokens.len())) }
     }
 
     fn full(&self, tokens: usize) -> Error {
@@ -97,6 +106,26 @@ fn system_text(analysis: &Analysis, previous_intent: Option<&str>) -> String {
         write!(text, "\nprevious_intent: {intent}").expect("a String takes all");
     }
     text
+}
+
+/// For each message the number of the turn with which it is left out, the oldest being 0; none for the system's text and for the
+/// last message, which stay. A history begins with the user, so an answer goes with its question.
+fn turns_to_leave_out(messages: &[Message]) -> Vec<Option<usize>> {
+    let (mut turns, mut before) = (0, None);
+    let turn_of = |(index, message): (usize, &Message)| {
+        let turn = match message.role {
+            _ if index + 1 == messages.len() => None,
+            Role::System => None,
+            Role::Assistant if before.is_some() => before,
+            Role::Assistant | Role::User => {
+                turns += 1;
+                Some(turns - 1)
+            }
+        };
+        before = turn;
+        turn
+    };
+    messages.iter().enumerate().map(turn_of).collect()
 }
 
 /// For templates that know no system role: its text goes in front of the next turn of the user.
@@ -135,6 +164,27 @@ mod tests {
         let mut messages = vec![Message::system("Be brief.")];
         fold_system(&mut messages);
         assert_eq!(messages, [Message::user("Be brief.")]);
+    }
+
+    #[test]
+    fn turns_are_left_out_from_the_oldest_on_and_answers_with_their_questions() {
+        let roles = |text: &str| -> Vec<Message> {
+            let message = |role| match role {
+                's' => Message::system("s"),
+                'a' => Message::assistant("a"),
+                _ => Message::user("u"),
+            };
+            text.chars().map(message).collect()
+        };
+        let turns = |text: &str| -> String {
+            let turn = |turn: Option<usize>| turn.map_or('-', |turn| char::from(b'0' + turn as u8));
+            turns_to_leave_out(&roles(text)).into_iter().map(turn).collect()
+        };
+        assert_eq!(turns("suauau"), "-0011-");
+        assert_eq!(turns("u"), "-");
+        assert_eq!(turns("suu"), "-0-");
+        assert_eq!(turns("aauaasau"), "00111-2-");
+        assert_eq!(turns("uaa"), "00-");
     }
 
     #[test]

@@ -95,12 +95,24 @@ fn the_history_changes_the_answer_and_fits_by_leaving_out_the_oldest() {
         [Message::user(format!("question {i} {}", "about my order ".repeat(20))), Message::assistant("Yes.")]
     };
     let history: Vec<Message> = (0..40).flat_map(turn).collect();
-    let request = Request::new("And now?").history(history).max_tokens(8);
-    let reply = engine().process_blocking(request.clone()).unwrap();
+    let request = Request::new("And now?").max_tokens(8);
+    let reply = engine().process_blocking(request.clone().history(history.clone())).unwrap();
     let usage = reply.metadata.response_generation.usage;
     assert!(usage.prompt_tokens > 100, "{usage:?}");
-    let error = engine().process_blocking(request.overflow(antiphon::Overflow::Error)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::ContextFull);
+    // As much of it is left as fits, turn by turn.
+    let (mut refused, request) = (0, request.overflow(antiphon::Overflow::Error));
+    let fits = history.chunks(2).enumerate().find_map(|(left_out, _)| {
+        match engine().process_blocking(request.clone().history(&history[2 * left_out..])) {
+            Ok(reply) => Some(reply.metadata.response_generation.usage),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::ContextFull);
+                refused += 1;
+                None
+            }
+        }
+    });
+    assert!(refused > 10, "{refused} histories were too long");
+    assert_eq!(usage.prompt_tokens, fits.expect("a short history").prompt_tokens);
 }
 
 #[test]
