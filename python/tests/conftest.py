@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from typing import Callable
+from typing import Any, Callable
 
 # A shell starts what it runs in the background with Ctrl-C ignored, and every program from there on would inherit that. Before
 # the package is imported, which must leave signals alone.
@@ -18,6 +18,9 @@ import antiphon  # noqa: E402
 import pytest  # noqa: E402
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+# Options of an answer that goes on: the token that ends one is ruled out, so that whoever stops it is in time.
+GOES_ON: dict[str, Any] = {"logit_bias": {3: -100.0}, "max_tokens": 900, "cache": "bypass"}
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from typing import Any, Callable
 import antiphon
 import pytest
 
-from conftest import Run
+from conftest import GOES_ON, Run
 from generators import Broods, Stalls
 
 HELP = "Hello, I need help with my account"
@@ -112,7 +112,7 @@ def test_a_consumer_may_be_a_coroutine_and_may_stop(shared: antiphon.AsyncEngine
     mine = ValueError("mine")
 
     async def main() -> None:
-        reply = await shared.process(HELP, on_event=hear, cache="bypass")
+        reply = await shared.process(HELP, on_event=hear, **GOES_ON)
         assert (reply.finish_reason, len(heard)) == ("cancelled", 3)
         with pytest.raises(ValueError) as raised:
             await shared.process(HELP, on_event=fail)

@@ -8,6 +8,8 @@ from typing import Any
 import antiphon
 import pytest
 
+from conftest import GOES_ON
+
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
 
 
@@ -87,18 +89,18 @@ def test_a_consumer_of_a_completion_may_stop(engine: antiphon.Engine) -> None:
         heard.append(event.content)
         return len(heard) == 2
 
-    completion = engine.generate(MESSAGES, on_event=stops, cache="bypass")
+    completion = engine.generate(MESSAGES, on_event=stops, **GOES_ON)
     assert len(heard) == 2
     assert completion.reply.finish_reason == "cancelled" and completion.choices[0].finish_reason == "stop"
 
 
 def test_a_stream_of_chunks_is_cancelled_and_stopped(engine: antiphon.Engine) -> None:
-    with engine.generate(MESSAGES, stream=True, cache="bypass") as stream:
+    with engine.generate(MESSAGES, stream=True, **GOES_ON) as stream:
         [next(stream), next(stream)]
         stream.cancel()
         with pytest.raises(antiphon.RequestCancelledError):
             next(stream)
-    with engine.generate(MESSAGES, stream=True, cache="bypass") as stream:
+    with engine.generate(MESSAGES, stream=True, **GOES_ON) as stream:
         [next(stream), next(stream)]
         stream.stop()
         assert list(stream)[-1].choices[0].finish_reason == "stop"

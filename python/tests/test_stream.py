@@ -10,6 +10,7 @@ from typing import Any
 import antiphon
 import pytest
 
+from conftest import GOES_ON
 from generators import Stalls
 
 HELP = "Hello, I need help with my account"
@@ -97,7 +98,7 @@ def test_a_consumer_hears_every_event_and_may_stop(engine: antiphon.Engine) -> N
         heard.append(event)
         return len(heard) == 3
 
-    reply = engine.process("Stop here " + HELP, on_event=stops, cache="bypass")
+    reply = engine.process("Stop here " + HELP, on_event=stops, **GOES_ON)
     assert len(heard) == 3, "who has stopped is called no more"
     assert reply.finish_reason == "cancelled"
     assert reply.response.startswith("".join(event.content for event in heard))
