@@ -102,9 +102,7 @@ fn encoder(pool: &mut Pool, texts: usize) -> Outcome<Comparison> {
     Ok(Comparison::measure(pass, || theirs.forward(&their_ids, &types, None)))
 }
 
-const TWELVE_WORDS: &str = "Hello, I ordered two lamps last week and nothing has arrived yet";
-
-/// Choosing a token at temperature 0.8 from logits that fall off as a model's do.
+/// Choosing a token at temperature 0.8 from logits that are distributed normally.
 fn sampler(vocab: usize, top_k: Option<usize>, top_p: Option<f32>) -> Outcome<Comparison> {
     let logits = (Tensor::randn(0f32, 1.0, vocab, &Device::Cpu)? * 3.0)?;
     let values = logits.to_vec1::<f32>()?;
@@ -125,3 +123,5 @@ fn limits(top_k: Option<usize>, top_p: Option<f32>) -> String {
     let top_p = top_p.map_or_else(|| "no top-p".into(), |p| format!("top-p {p}"));
     format!("{top_k}, {top_p}")
 }
+
+const TWELVE_WORDS: &str = "Hello, I ordered two lamps last week and nothing has arrived yet";

@@ -66,12 +66,12 @@ impl Matrix {
     /// As [`Matrix::zeroed_in`], and a part that is not whole rows.
     pub fn new(parts: &[(Format, &[u8])], k: usize) -> Result<Matrix, ShapeError> {
         let rows: Vec<_> =
-            parts.iter().map(|&(format, bytes)| (format, bytes.len(), row_bytes(format, k))).collect();
+            parts.iter().map(|&(format, bytes)| (format, bytes.len(), Self::row_bytes(format, k))).collect();
         let mut matrix = Self::zeroed_in(&Room::new(0), &whole_rows(&rows)?, k)?;
         let mut row = 0;
         for &(format, bytes) in parts {
             matrix.put_rows(row, bytes);
-            row += bytes.len() / row_bytes(format, k);
+            row += bytes.len() / Self::row_bytes(format, k);
         }
         Ok(matrix)
     }
@@ -111,7 +111,7 @@ impl Matrix {
             n = n.saturating_add(rows);
             let section = sections.last_mut().expect("there is one now");
             section.tiles.end = n.div_ceil(TILE);
-            let bytes = section.tiles.len().saturating_mul(TILE).saturating_mul(row_bytes(format, k));
+            let bytes = section.tiles.len().saturating_mul(TILE).saturating_mul(Self::row_bytes(format, k));
             end = section.start.saturating_add(bytes);
         }
         if n == 0 {
@@ -132,7 +132,7 @@ impl Matrix {
         while !weights.is_empty() {
             assert!(row < self.n, "row {row} of a matrix of {} rows", self.n);
             let (format, range) = self.tile_range(row / TILE);
-            let row_bytes = row_bytes(format, self.k);
+            let row_bytes = Self::row_bytes(format, self.k);
             let lane = row % TILE;
             let rows = (weights.len() / row_bytes).min(TILE - lane);
             assert!(rows > 0 && row + rows <= self.n, "{} bytes at row {row}", weights.len());
@@ -144,7 +144,8 @@ impl Matrix {
 
     /// Bytes that a row of `k` weights takes in a file; `k` is whole blocks of the format.
     pub fn row_bytes(format: Format, k: usize) -> usize {
-        row_bytes(format, k)
+        let (inputs, bytes) = format.block();
+        (k / inputs).saturating_mul(bytes)
     }
 
     /// Output rows.
@@ -218,19 +219,13 @@ impl Matrix {
     fn tile_range(&self, tile: usize) -> (Format, Range<usize>) {
         let section = self.sections.iter().find(|section| section.tiles.contains(&tile));
         let section = section.unwrap_or_else(|| panic!("tile {tile} of {}", self.tile_count()));
-        let bytes = TILE * row_bytes(section.format, self.k);
+        let bytes = TILE * Self::row_bytes(section.format, self.k);
         let start = section.start + (tile - section.tiles.start) * bytes;
         (section.format, start..start + bytes)
     }
 
     /// Output rows of a tile.
     pub const TILE_ROWS: usize = TILE;
-}
-
-/// Bytes that `k` inputs of one row take, which are whole blocks.
-fn row_bytes(format: Format, k: usize) -> usize {
-    let (inputs, bytes) = format.block();
-    (k / inputs).saturating_mul(bytes)
 }
 
 /// From the lengths of parts and of their rows to numbers of rows.

@@ -48,29 +48,25 @@ impl Responder {
             let kept: Vec<template::Message> = kept.map(|(message, _)| to_template(message)).collect();
             template.encode(&self.tokenizer, &kept)
         };
+        let truncates = options.overflow == Overflow::TruncateOldest;
         let mut tokens = encoded(0)?;
-        if options.overflow == Overflow::TruncateOldest && !fits(&tokens) {
+        if truncates && !fits(&tokens) {
             // Without a turn a prompt is shorter, so halving finds how many have to go; encoding a long history takes time.
             let (mut least, mut most) = (1, turns.iter().flatten().max().map_or(0, |last| last + 1));
             while least <= most {
                 let left_out = least.midpoint(most);
                 let candidate = encoded(left_out)?;
                 if fits(&candidate) {
-                    most = left_out - 1;
-                    tokens = candidate;
+                    (most, tokens) = (left_out - 1, candidate);
                 } else {
                     least = left_out + 1;
-                    // With nothing left to leave out, an answer has what room there is.
-                    if candidate.len() < tokens.len() && !fits(&tokens) {
-                        tokens = candidate;
-                    }
+                    tokens = if fits(&tokens) { tokens } else { candidate };
                 }
             }
-            if tokens.len() < self.context_tokens {
-                return Ok(tokens);
-            }
         }
-        if fits(&tokens) { Ok(tokens) } else { Err(self.full(tokens.len())) }
+        // With nothing left to leave out, an answer has what room there is.
+        let is_enough = fits(&tokens) || truncates && tokens.len() < self.context_tokens;
+        if is_enough { Ok(tokens) } else { Err(self.full(tokens.len())) }
     }
 
     fn full(&self, tokens: usize) -> Error {
