@@ -137,6 +137,20 @@ pub(crate) trait Simd: Copy + 'static {
     fn zero(self) -> Self::F32 {
         self.splat(0.0)
     }
+
+    /// x * 2^n for |x| of 0.5..=2 and n of -252..=254. In two factors, so that results below 2^-126 are rounded to subnormals
+    /// like any other.
+    #[inline(always)]
+    fn ldexp(self, x: Self::F32, n: Self::I32) -> Self::F32 {
+        let half = self.halve_i32(n);
+        self.mul(self.mul(x, power_of_two(self, half)), power_of_two(self, self.sub_i32(n, half)))
+    }
+}
+
+/// 2^n for n of -126..=127.
+#[inline(always)]
+fn power_of_two<S: Simd>(s: S, n: S::I32) -> S::F32 {
+    s.with_bits(s.shift_left(s.add_i32(n, s.splat_i32(127)), 23))
 }
 
 #[cfg(test)]
@@ -174,6 +188,10 @@ mod tests {
                     tail,
                     s.splat(self.a[0]),
                     s.to_f32(s.to_bits(b)),
+                    s.ldexp(
+                        s.splat(1.1),
+                        s.sub_i32(s.and_i32(s.to_bits(a), s.splat_i32(255)), s.splat_i32(150)),
+                    ),
                 ] {
                     let mut out = [0.0; LANES];
                     s.store(vector, out.as_mut_ptr());

@@ -165,6 +165,11 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn ldexp(self, x: __m512, n: __m512i) -> __m512 {
+        intrinsic!(_mm512_scalef_ps(x, self.to_f32(n)))
+    }
+
+    #[inline(always)]
     fn to_bits(self, a: __m512) -> __m512i {
         intrinsic!(_mm512_castps_si512(a))
     }
