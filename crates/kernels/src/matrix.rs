@@ -305,11 +305,13 @@ fn read_bytes(tile: &[u8], lane: usize, out: &mut [f32]) {
     for (out, packed) in out.chunks_exact_mut(BLOCK).zip(packed) {
         let scale = &packed[TILE * BLOCK + 2 * lane..][..2];
         let scale = f16::from_le_bytes([scale[0], scale[1]]).to_f32();
-        for (quad, out) in out.chunks_exact_mut(4).enumerate() {
-            let weights = &packed[quad * 4 * TILE + 4 * lane..][..4];
-            for (out, weight) in out.iter_mut().zip(weights) {
-                *out = f32::from((weight ^ 0x80).cast_signed()) * scale;
-            }
+        // Together first: then the rest is done many at a time.
+        let mut weights = [0u8; BLOCK];
+        for (quad, weights) in weights.chunks_exact_mut(4).enumerate() {
+            weights.copy_from_slice(&packed[quad * 4 * TILE + 4 * lane..][..4]);
+        }
+        for (out, weight) in out.iter_mut().zip(weights) {
+            *out = f32::from((weight ^ 0x80).cast_signed()) * scale;
         }
     }
 }
