@@ -19,12 +19,14 @@ macro_rules! call_panel {
     }};
 }
 
+mod finish;
 mod floats;
 mod panel;
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
+pub(crate) use finish::Finish;
 use floats::Inputs;
 use panel::{Ahead, Blocks, Q8};
 pub(crate) use panel::{Block, Plain, PlainWeights};
@@ -32,11 +34,10 @@ pub(crate) use panel::{Block, Plain, PlainWeights};
 use crate::apart::Apart;
 use crate::format::Format;
 use crate::isa::Kernel;
-use crate::math::{gelu, silu};
 use crate::matrix::{Matrix, TILE};
 use crate::nibbles::{self, MOST_BLOCKS, Nibbles, PlainGroup, Unpack};
 use crate::plane::{Plane, QuantPlane};
-use crate::quant::{self, BLOCK, QUANT_BLOCK_BYTES};
+use crate::quant::{BLOCK, QUANT_BLOCK_BYTES};
 use crate::simd::{LANES, Simd};
 
 /// What a product is taken of.
@@ -46,26 +47,17 @@ pub(crate) enum Input {
     Q8(QuantPlane),
 }
 
-/// What happens to the sums of a tile on their way out.
-#[derive(Clone, Copy)]
-pub(crate) enum Finish {
-    Store,
-    Gelu,
-    Add(Plane),
-    /// The tile is a gate; its partner, so many tiles further on, is multiplied with silu(gate).
-    SwiGlu {
-        partner: usize,
-    },
-}
-
 /// One piece of a linear step: some rows by some tiles.
 pub(crate) struct Linear<'a> {
     pub(crate) x: Input,
     pub(crate) w: &'a Matrix,
     pub(crate) bias: Option<&'a [f32]>,
     pub(crate) finish: Finish,
-    pub(crate) out: Plane,
-    /// Where the finished values also go as int8.
+    /// Columns of the output.
+    pub(crate) width: usize,
+    /// Where the finished values go, if something reads them as they are.
+    pub(crate) out: Option<Plane>,
+    /// Where they go as int8.
     pub(crate) quantized: Option<QuantPlane>,
     pub(crate) rows: Range<usize>,
     pub(crate) tiles: Range<usize>,
@@ -95,11 +87,9 @@ impl Kernel for Linear<'_> {
                         multiply(s, tile, set, partner_sums.as_mut_ptr(), &mut plain);
                     }
                 }
-                for (i, row) in rows.enumerate() {
-                    self.finish_row(s, tile, row, sums.row(i), partner_sums.row(i));
-                }
+                // SAFETY: these rows were multiplied, with the partner too where there is one.
+                unsafe { self.finish_rows(s, tile, rows, sums.as_ptr(), partner_sums.as_ptr()) };
             }
-            self.quantize(s, tile);
         }
     }
 }
@@ -122,12 +112,9 @@ impl Kernel for Finished<'_> {
                 Finish::SwiGlu { .. } => linear.tiles.len() + index,
                 _ => index,
             };
-            let (own, partner) = (sums.sums(index), sums.sums(partner));
-            for (i, row) in linear.rows.clone().enumerate() {
-                let at = i * TILE..(i + 1) * TILE;
-                linear.finish_row(s, tile, row, own[at.clone()].as_ptr(), partner[at].as_ptr());
-            }
-            linear.quantize(s, tile);
+            let (own, partner) = (sums.sums(index).as_ptr(), sums.sums(partner).as_ptr());
+            // SAFETY: there are 32 sums for each of the rows.
+            unsafe { linear.finish_rows(s, tile, linear.rows.clone(), own, partner) };
         }
     }
 }
@@ -145,45 +132,6 @@ impl Linear<'_> {
                 assert!(!self.w.is_float() && x.blocks() == self.w.k() / BLOCK);
                 let _last = x.row(rows.end - 1);
                 Activations::Blocks { at: x.row(rows.start), stride: x.stride(), count: x.blocks() }
-            }
-        }
-    }
-
-    /// The tile's columns of the rows as int8, if something wants them so.
-    #[inline(always)]
-    fn quantize<S: Simd>(&self, s: S, tile: usize) {
-        if let Some(quantized) = self.quantized {
-            // SAFETY: these columns of these rows belong to this piece and were just written by it.
-            unsafe { quant::quantize(s, self.out, quantized, self.rows.clone(), tile..tile + 1) };
-        }
-    }
-
-    #[inline(always)]
-    fn finish_row<S: Simd>(&self, s: S, tile: usize, row: usize, sums: *const f32, partner: *const f32) {
-        for half in 0..2 {
-            let column = tile * TILE + half * LANES;
-            if column >= self.out.width() {
-                return;
-            }
-            let n = (self.out.width() - column).min(LANES);
-            // SAFETY: the sums are those of a row that was multiplied. `n` columns from `column` on are within the row, and
-            // within the bias and residual, which are as wide; these columns of these rows belong to this piece.
-            unsafe {
-                let mut value = s.load(sums.add(half * LANES));
-                if let Some(bias) = self.bias {
-                    value = s.add(value, s.load_first(n, bias[column..column + n].as_ptr()));
-                }
-                match self.finish {
-                    Finish::Store => {}
-                    Finish::Gelu => value = gelu(s, value),
-                    Finish::Add(residual) => {
-                        value = s.add(value, s.load_first(n, residual.row(row).add(column)));
-                    }
-                    Finish::SwiGlu { .. } => {
-                        value = s.mul(silu(s, value), s.load(partner.add(half * LANES)));
-                    }
-                }
-                s.store_first(n, value, self.out.row(row).add(column));
             }
         }
     }
@@ -336,8 +284,8 @@ impl Sums {
         self.0.as_mut_ptr().cast()
     }
 
-    fn row(&self, row: usize) -> *const f32 {
-        self.0[row].as_ptr().cast()
+    fn as_ptr(&self) -> *const f32 {
+        self.0.as_ptr().cast()
     }
 }
 

@@ -3,6 +3,8 @@
 //! A plane is a pointer with sizes. What makes its use sound is said where pieces are run (`executor`): a step's
 //! pieces write disjoint ranges, and nobody reads a range before the step that writes it is over.
 
+use crate::quant::QUANT_BLOCK_BYTES;
+
 /// Rows of f32: a value, or some columns of one.
 #[derive(Clone, Copy)]
 pub(crate) struct Plane {
@@ -75,5 +77,12 @@ impl QuantPlane {
         assert!(row < self.rows, "row {row} of {}", self.rows);
         // SAFETY: `new` was told that this row exists.
         unsafe { self.at.add(row * self.stride) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn block(self, row: usize, block: usize) -> *mut u8 {
+        assert!(block < self.blocks, "block {block} of {}", self.blocks);
+        // SAFETY: a row has so many blocks.
+        unsafe { self.row(row).add(block * QUANT_BLOCK_BYTES) }
     }
 }

@@ -45,6 +45,8 @@ pub(crate) struct Slot {
     pub(crate) written: usize,
     pub(crate) read: usize,
     pub(crate) kept: bool,
+    /// The values themselves are wanted, not only their quantized forms.
+    pub(crate) stored: bool,
     /// Quantized forms of these columns (first, count): slots.
     quantized: Vec<(usize, usize, usize)>,
 }
@@ -246,7 +248,7 @@ impl<'a> Program<'a> {
     /// The value stays readable in the arena after the run.
     pub fn keep(&mut self, v: Value) -> Value {
         self.check(v);
-        self.slots[v.slot].kept = true;
+        (self.slots[v.slot].kept, self.slots[v.slot].stored) = (true, true);
         v
     }
 
@@ -302,6 +304,7 @@ impl<'a> Program<'a> {
         assert!(bias.is_none_or(|bias| bias.len() == w.n()), "a bias for each output");
         let quantized = (!w.is_float()).then(|| self.quantized(x));
         let out = self.new_slot(x.rows, width);
+        self.slots[out].stored = false; // until something reads it
         self.push(Op::Linear { x, quantized, w, bias, after }, out)
     }
 
@@ -336,7 +339,7 @@ impl<'a> Program<'a> {
 
     fn push(&mut self, op: Op<'a>, out: usize) -> Value {
         let step = self.steps.len();
-        op.for_each_input(|slot| self.slots[slot].read = step);
+        op.for_each_input(|slot| (self.slots[slot].read, self.slots[slot].stored) = (step, true));
         (self.slots[out].written, self.slots[out].read) = (step, step);
         let Slot { rows, width, .. } = self.slots[out];
         let checkpoint = std::mem::take(&mut self.checkpoint_pending);
@@ -356,10 +359,22 @@ impl<'a> Program<'a> {
 impl Slot {
     fn new(rows: usize, width: usize) -> Slot {
         let stride_bytes = (width * size_of::<f32>()).next_multiple_of(LINE);
-        Slot { rows, width, stride_bytes, written: 0, read: 0, kept: false, quantized: Vec::new() }
+        Slot {
+            rows,
+            width,
+            stride_bytes,
+            written: 0,
+            read: 0,
+            kept: false,
+            stored: true,
+            quantized: Vec::new(),
+        }
     }
 
     pub(crate) fn bytes(&self) -> usize {
+        if !self.stored {
+            return 0;
+        }
         self.rows.checked_mul(self.stride_bytes).expect("values fit in memory")
     }
 }

@@ -29,48 +29,52 @@ pub(crate) unsafe fn quantize<S: Simd>(
     rows: Range<usize>,
     blocks: Range<usize>,
 ) {
-    assert!(blocks.end <= out.blocks() && blocks.end * BLOCK <= x.width());
+    assert!(blocks.end * BLOCK <= x.width());
     for row in rows {
         for block in blocks.clone() {
-            // SAFETY: the block lies within the row, as asserted.
+            // SAFETY: the values lie within the row, as asserted.
             unsafe {
-                quantize_block(s, x.row(row).add(block * BLOCK), out.row(row).add(block * QUANT_BLOCK_BYTES));
+                let from = x.row(row).add(block * BLOCK);
+                quantize_block(s, [s.load(from), s.load(from.add(LANES))], out.block(row, block));
             }
         }
     }
 }
 
+/// Quantizes 32 values.
+///
 /// # Safety
-/// 32 values are readable at `x`, 48 bytes writable at `out`, which is aligned to 4.
+/// 48 bytes are writable at `out`, which is aligned to 4.
 #[inline(always)]
-unsafe fn quantize_block<S: Simd>(s: S, x: *const f32, out: *mut u8) {
-    // SAFETY: within the 32 values and 48 bytes.
-    unsafe {
-        let values = [s.load(x), s.load(x.add(LANES))];
-        // Magnitudes order like their bits, with infinity and then NaN above all numbers.
-        let largest = s.largest_i32(s.max_i32(magnitude(s, values[0]), magnitude(s, values[1])));
-        let largest = f32::from_bits(largest.cast_unsigned());
-        let (scale, inverse) = if !largest.is_finite() {
-            (f32::NAN, 0.0)
-        } else if largest < SMALLEST {
-            (0.0, 0.0)
-        } else {
-            (largest / 127.0, 127.0 / largest)
-        };
-        let mut sums = [0; 2];
-        for (half, value) in values.into_iter().enumerate() {
-            let mut q = s.splat_i32(0);
-            if inverse != 0.0 {
-                let rounded = s.fma(value, s.splat(inverse), s.splat(ROUND));
-                q = s.sub_i32(s.to_bits(rounded), s.to_bits(s.splat(ROUND)));
-            }
-            s.store_i8(q, out.add(half * LANES).cast());
-            sums[half] = s.sum_i32(q);
+pub(crate) unsafe fn quantize_block<S: Simd>(s: S, values: [S::F32; 2], out: *mut u8) {
+    // Magnitudes order like their bits, with infinity and then NaN above all numbers.
+    let largest = s.largest_i32(s.max_i32(magnitude(s, values[0]), magnitude(s, values[1])));
+    let largest = f32::from_bits(largest.cast_unsigned());
+    let (scale, inverse) = if !largest.is_finite() {
+        (f32::NAN, 0.0)
+    } else if largest < SMALLEST {
+        (0.0, 0.0)
+    } else {
+        (largest / 127.0, 127.0 / largest)
+    };
+    let mut q = [s.splat_i32(0); 2];
+    if inverse != 0.0 {
+        for half in 0..2 {
+            let rounded = s.fma(values[half], s.splat(inverse), s.splat(ROUND));
+            q[half] = s.sub_i32(s.to_bits(rounded), s.to_bits(s.splat(ROUND)));
         }
-        let sum = sums[0] + sums[1];
+    }
+    // Both sums at once: each is below 2^15, so the lower half says what the first is, and what it took from the upper one.
+    let sums = s.sum_i32(s.add_i32(q[0], s.shift_left(q[1], 16)));
+    let first = i32::from(sums as i16);
+    let sum = first + ((sums - first) >> 16);
+    // SAFETY: within the 48 bytes.
+    unsafe {
+        s.store_i8(q[0], out.cast());
+        s.store_i8(q[1], out.add(LANES).cast());
         out.add(SCALE).cast::<f32>().write(scale);
         out.add(CORRECTION).cast::<i32>().write(-128 * sum);
-        out.add(FIRST_CORRECTION).cast::<i32>().write(-128 * sums[0]);
+        out.add(FIRST_CORRECTION).cast::<i32>().write(-128 * first);
         out.add(SCALED_SUM).cast::<f32>().write(scale * sum as f32);
     }
 }
@@ -104,7 +108,10 @@ mod tests {
         #[inline(always)]
         fn run<S: Simd>(self, s: S) {
             // SAFETY: 32 values are read, 48 bytes written.
-            unsafe { quantize_block(s, self.0.as_ptr(), self.1.as_mut_ptr().cast()) }
+            unsafe {
+                let values = [s.load(self.0.as_ptr()), s.load(self.0.as_ptr().add(LANES))];
+                quantize_block(s, values, self.1.as_mut_ptr().cast());
+            }
         }
     }
 

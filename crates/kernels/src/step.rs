@@ -120,7 +120,7 @@ impl<'a> Buffers<'a> {
 
     fn value(&self, v: Value) -> Plane {
         let slot = &self.slots[v.slot];
-        assert!(v.rows() == slot.rows && v.offset + v.width() <= slot.width);
+        assert!(slot.stored && v.rows() == slot.rows && v.offset + v.width() <= slot.width);
         // SAFETY: `new` was told where the slot is; the columns are within its rows.
         unsafe {
             let at = self.base.add(self.offsets[v.slot]).cast::<f32>().add(v.offset);
@@ -129,7 +129,8 @@ impl<'a> Buffers<'a> {
     }
 
     fn plane(&self, slot: usize) -> Plane {
-        let Slot { rows, width, stride_bytes, .. } = self.slots[slot];
+        let Slot { rows, width, stride_bytes, stored, .. } = self.slots[slot];
+        assert!(stored, "values that were left out are not looked at");
         // SAFETY: `new` was told where the slot is.
         unsafe {
             let at = self.base.add(self.offsets[slot]).cast::<f32>();
@@ -254,8 +255,10 @@ impl Step<'_> {
             After::Add(residual) => Finish::Add(buffers.value(residual)),
             After::SwiGlu => Finish::SwiGlu { partner: w.tile_count() / 2 },
         };
+        let slot = &buffers.slots[self.out];
+        let out = slot.stored.then(|| buffers.plane(self.out));
         let quantized = self.quantized.map(|slot| buffers.quantized(slot));
-        Linear { x, w, bias, finish, out: buffers.plane(self.out), quantized, rows, tiles }
+        Linear { x, w, bias, finish, width: slot.width, out, quantized, rows, tiles }
     }
 
     /// Computes one piece.
