@@ -354,7 +354,7 @@ fn head_parts(heads: usize, kv_heads: usize, groups: &[Range<usize>], threads: u
     if shared_by <= 4 && !shared_by.is_multiple_of(parts) { shared_by } else { parts }
 }
 
-/// How a product is cut: by rows, so that a piece's activations stay in the second cache, and by tiles.
+/// How a product is cut: by rows, so that a piece's activations stay in the second cache, or with their thread, and by tiles.
 struct LinearCut {
     rows: usize,
     rows_of_piece: usize,
@@ -371,14 +371,17 @@ impl LinearCut {
         debug_assert!(tiles * TILE < w.n() + TILE);
         let wanted = if threads == 1 { 1 } else { 4 * threads };
         let tiles_of_piece = (PIECE_WEIGHT_BYTES / tile_bytes).min(tiles / wanted).max(1);
-        let mut rows_of_piece = rows;
-        if rows > MAX_PANEL {
-            let row_bytes =
-                if w.is_float() { w.k() * size_of::<f32>() } else { w.k() / BLOCK * QUANT_BLOCK_BYTES };
+        let row_bytes =
+            if w.is_float() { w.k() * size_of::<f32>() } else { w.k() / BLOCK * QUANT_BLOCK_BYTES };
+        let most_rows = (PIECE_ROW_BYTES / row_bytes).max(PIECE_ROWS);
+        let rows_of_piece = if rows >= threads * PIECE_ROWS && tiles * tile_bytes <= SMALL_BYTES {
+            rows.div_ceil(threads * rows.div_ceil(threads * most_rows))
+        } else if rows > MAX_PANEL {
             let parts = wanted.div_ceil(tiles.div_ceil(tiles_of_piece));
-            rows_of_piece = rows.div_ceil(parts).min(PIECE_ROW_BYTES / row_bytes).max(PIECE_ROWS);
-            rows_of_piece = rows_of_piece.next_multiple_of(PIECE_ROWS);
-        }
+            rows.div_ceil(parts).clamp(PIECE_ROWS, most_rows).next_multiple_of(PIECE_ROWS)
+        } else {
+            rows
+        };
         LinearCut { rows, rows_of_piece, tiles, tiles_of_piece }
     }
 
@@ -400,5 +403,8 @@ const ROW_PIECE_BYTES: usize = 32 << 10;
 const PIECE_WEIGHT_BYTES: usize = 64 << 10;
 /// Bytes of activations that stay in the second cache while tiles pass by.
 const PIECE_ROW_BYTES: usize = 512 << 10;
+/// A matrix up to this size is read by every thread, for rows of its own, as steps over whole rows have them: then it is weights that
+/// travel between cores, which can be asked for early, and not what another thread has just written.
+const SMALL_BYTES: usize = 2 << 20;
 /// Rows of a piece are a multiple of this, so that panels are full.
 const PIECE_ROWS: usize = 24;
