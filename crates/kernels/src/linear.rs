@@ -208,7 +208,7 @@ unsafe fn multiply_bytes<S: Simd>(s: S, w: *const u8, set: Set, sums: *mut f32) 
     let panels = split(0..set.rows, rows_of_panel::<S>(set.rows));
     let of_set = panels.len();
     for (index, rows) in panels.enumerate() {
-        let ahead = Ahead::new(count * Q8::BYTES, set.index * of_set + index, set.count * of_set);
+        let ahead = Ahead::new(count * Q8::BYTES, rows.len(), set.index * of_set + index, set.count * of_set);
         // SAFETY: these rows are among those that the caller vouches for.
         unsafe {
             let (x, sums) = (at.add(rows.start * stride), sums.add(rows.start * TILE));

@@ -369,8 +369,10 @@ impl LinearCut {
             _ => (w.tile_count(), w.tile_bytes()),
         };
         debug_assert!(tiles * TILE < w.n() + TILE);
-        let wanted = if threads == 1 { 1 } else { 4 * threads };
-        let tiles_of_piece = (PIECE_WEIGHT_BYTES / tile_bytes).min(tiles / wanted).max(1);
+        // One thread has nobody to share with.
+        let (wanted, piece_bytes) =
+            if threads == 1 { (1, usize::MAX) } else { (2 * threads, PIECE_WEIGHT_BYTES) };
+        let tiles_of_piece = (piece_bytes / tile_bytes).min(tiles / wanted).max(1);
         let row_bytes =
             if w.is_float() { w.k() * size_of::<f32>() } else { w.k() / BLOCK * QUANT_BLOCK_BYTES };
         let most_rows = (PIECE_ROW_BYTES / row_bytes).max(PIECE_ROWS);
@@ -399,8 +401,8 @@ impl LinearCut {
 
 /// Bytes of the rows of one piece of a step over rows.
 const ROW_PIECE_BYTES: usize = 32 << 10;
-/// Bytes of weights that a piece of a product reads: enough to keep the prefetchers warm.
-const PIECE_WEIGHT_BYTES: usize = 64 << 10;
+/// Bytes of weights that a piece of a product reads: each begins with what is not in the cache, half a microsecond or more.
+const PIECE_WEIGHT_BYTES: usize = 256 << 10;
 /// Bytes of activations that stay in the second cache while tiles pass by.
 const PIECE_ROW_BYTES: usize = 512 << 10;
 /// A matrix up to this size is read by every thread, for rows of its own, as steps over whole rows have them: then it is weights that
