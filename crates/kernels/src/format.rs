@@ -7,6 +7,8 @@
 pub enum Format {
     F32, F16, BF16,
     Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K,
+    /// Q8_0 in the file, but all blocks of a row have one scale. Products take activations with one scale a row, too.
+    Q8_ROW,
 }
 
 impl Format {
@@ -15,7 +17,7 @@ impl Format {
         match self {
             Format::F32 => (1, 4),
             Format::F16 | Format::BF16 => (1, 2),
-            Format::Q8_0 => (32, 34),
+            Format::Q8_0 | Format::Q8_ROW => (32, 34),
             Format::Q4_0 => (32, 18),
             Format::Q4_1 => (32, 20),
             Format::Q5_0 => (32, 22),

@@ -22,6 +22,7 @@ macro_rules! call_panel {
 mod finish;
 mod floats;
 mod panel;
+mod whole;
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -30,6 +31,7 @@ pub(crate) use finish::Finish;
 use floats::Inputs;
 use panel::{Ahead, Blocks, Q8};
 pub(crate) use panel::{Block, Plain, PlainWeights};
+use whole::WholeRows;
 
 use crate::apart::Apart;
 use crate::format::Format;
@@ -130,6 +132,7 @@ impl Linear<'_> {
             }
             Input::Q8(x) => {
                 assert!(!self.w.is_float() && x.blocks() == self.w.k() / BLOCK);
+                assert_eq!(x.has_one_scale(), self.w.takes_one_scale());
                 let _last = x.row(rows.end - 1);
                 Activations::Blocks { at: x.row(rows.start), stride: x.stride(), count: x.blocks() }
             }
@@ -173,6 +176,7 @@ pub(crate) unsafe fn multiply<S: Simd>(
             Format::F16 => multiply_numbers::<S, floats::F16>(s, w, set, sums),
             Format::BF16 => multiply_numbers::<S, floats::BF16>(s, w, set, sums),
             Format::Q8_0 => multiply_bytes(s, w, set, sums),
+            Format::Q8_ROW => multiply_rows(s, w, set, sums),
             Format::Q4_0 => multiply_nibbles::<S, nibbles::Q4_0>(s, w, set, sums, plain),
             Format::Q4_1 => multiply_nibbles::<S, nibbles::Q4_1>(s, w, set, sums, plain),
             Format::Q5_0 => multiply_nibbles::<S, nibbles::Q5_0>(s, w, set, sums, plain),
@@ -213,6 +217,24 @@ unsafe fn multiply_bytes<S: Simd>(s: S, w: *const u8, set: Set, sums: *mut f32) 
         unsafe {
             let (x, sums) = (at.add(rows.start * stride), sums.add(rows.start * TILE));
             Blocks { w, count, x, stride, ahead, first: true, sums }.multiply::<S, Q8>(s, rows.len());
+        }
+    }
+}
+
+/// # Safety
+/// As [`multiply`].
+#[inline(always)]
+unsafe fn multiply_rows<S: Simd>(s: S, w: *const u8, set: Set, sums: *mut f32) {
+    let (at, stride, count) = set.blocks();
+    let panels = split(0..set.rows, rows_of_panel::<S>(set.rows));
+    let of_set = panels.len();
+    for (index, rows) in panels.enumerate() {
+        let ahead =
+            Ahead::new(count * TILE * BLOCK, rows.len(), set.index * of_set + index, set.count * of_set);
+        // SAFETY: these rows are among those that the caller vouches for.
+        unsafe {
+            let (x, sums) = (at.add(rows.start * stride), sums.add(rows.start * TILE));
+            WholeRows { w, count, x, stride, ahead, sums }.multiply(s, rows.len());
         }
     }
 }

@@ -10,6 +10,8 @@
 //! line 16: 32 f16 scales
 //! ```
 //!
+//! Q8_ROW, for each block, 16 such lines, and after all blocks a line of 32 f16 scales.
+//!
 //! F32, for each input of a tile, two lines: the 32 rows; F16 and BF16, one. Fewer bits: see [`crate::nibbles`]. Rows past the
 //! last one are zero.
 
@@ -86,6 +88,11 @@ impl Matrix {
         if k == 0 {
             return Err(ShapeError("matrix: k is 0, expected at least 1".into()));
         }
+        if k > MOST_OF_ONE_SCALE && parts.iter().any(|(format, _)| *format == Format::Q8_ROW) {
+            return Err(ShapeError(format!(
+                "matrix of Q8_ROW: k is {k}, expected at most {MOST_OF_ONE_SCALE}"
+            )));
+        }
         let (mut n, mut end) = (0_usize, 0_usize);
         let mut sections: Vec<Section> = Vec::new();
         for (i, &(format, rows)) in parts.iter().enumerate() {
@@ -95,7 +102,8 @@ impl Matrix {
                     "matrix of {format:?}: k is {k}, expected a multiple of {inputs}"
                 )));
             }
-            if parts[0].0.is_float() != format.is_float() {
+            let kind = |format: Format| (format.is_float(), format == Format::Q8_ROW);
+            if kind(parts[0].0) != kind(format) {
                 return Err(ShapeError(format!(
                     "matrix: part {i} is {format:?}, expected a format like that of part 0"
                 )));
@@ -111,7 +119,7 @@ impl Matrix {
             n = n.saturating_add(rows);
             let section = sections.last_mut().expect("there is one now");
             section.tiles.end = n.div_ceil(TILE);
-            let bytes = section.tiles.len().saturating_mul(TILE).saturating_mul(Self::row_bytes(format, k));
+            let bytes = section.tiles.len().saturating_mul(TILE).saturating_mul(packed_row_bytes(format, k));
             end = section.start.saturating_add(bytes);
         }
         if n == 0 {
@@ -177,6 +185,7 @@ impl Matrix {
             Format::F16 => read_numbers(tile, lane, out, |bytes| f16::from_le_bytes(bytes).to_f32()),
             Format::BF16 => read_numbers(tile, lane, out, |bytes| bf16::from_le_bytes(bytes).to_f32()),
             Format::Q8_0 => read_bytes(tile, lane, out),
+            Format::Q8_ROW => read_whole(tile, lane, out),
             Format::Q4_0 => nibbles::read_row::<nibbles::Q4_0>(tile, lane, out),
             Format::Q4_1 => nibbles::read_row::<nibbles::Q4_1>(tile, lane, out),
             Format::Q5_0 => nibbles::read_row::<nibbles::Q5_0>(tile, lane, out),
@@ -192,9 +201,15 @@ impl Matrix {
         self.sections[0].format.is_float()
     }
 
+    /// Products take activations with one scale a row.
+    pub(crate) fn takes_one_scale(&self) -> bool {
+        self.sections[0].format == Format::Q8_ROW
+    }
+
     /// Some tiles are unpacked before they are multiplied.
     pub(crate) fn is_unpacked(&self) -> bool {
-        self.sections.iter().any(|section| !section.format.is_float() && section.format != Format::Q8_0)
+        let is_plain = |format: Format| format.is_float() || matches!(format, Format::Q8_0 | Format::Q8_ROW);
+        self.sections.iter().any(|section| !is_plain(section.format))
     }
 
     pub(crate) fn tile_count(&self) -> usize {
@@ -219,7 +234,7 @@ impl Matrix {
     fn tile_range(&self, tile: usize) -> (Format, Range<usize>) {
         let section = self.sections.iter().find(|section| section.tiles.contains(&tile));
         let section = section.unwrap_or_else(|| panic!("tile {tile} of {}", self.tile_count()));
-        let bytes = TILE * Self::row_bytes(section.format, self.k);
+        let bytes = TILE * packed_row_bytes(section.format, self.k);
         let start = section.start + (tile - section.tiles.start) * bytes;
         (section.format, start..start + bytes)
     }
@@ -247,6 +262,7 @@ fn put(format: Format, tile: &mut [u8], lane: usize, rows: &[u8], row_bytes: usi
         Format::F32 => put_groups(tile, lanes, 4, put_number::<4>),
         Format::F16 | Format::BF16 => put_groups(tile, lanes, 2, put_number::<2>),
         Format::Q8_0 => put_groups(tile, lanes, Q8_0_BYTES, put_bytes),
+        Format::Q8_ROW => put_whole(tile, lanes),
         Format::Q4_0 => put_nibbles::<nibbles::Q4_0>(tile, lanes),
         Format::Q4_1 => put_nibbles::<nibbles::Q4_1>(tile, lanes),
         Format::Q5_0 => put_nibbles::<nibbles::Q5_0>(tile, lanes),
@@ -283,9 +299,27 @@ fn put_number<const BYTES: usize>(file: &[u8], lane: usize, line: &mut [u8]) {
 fn put_bytes(file: &[u8], lane: usize, packed: &mut [u8]) {
     let (scale, weights) = file.split_at(2);
     packed[TILE * BLOCK + 2 * lane..][..2].copy_from_slice(scale);
+    put_weights(weights, lane, packed);
+}
+
+/// Puts 32 weights of a row into the lines of a block.
+fn put_weights(weights: &[u8], lane: usize, packed: &mut [u8]) {
     for (quad, weights) in weights.as_chunks::<4>().0.iter().enumerate() {
         let weights = u32::from_ne_bytes(*weights) ^ 0x8080_8080;
         packed[quad * 4 * TILE + 4 * lane..][..4].copy_from_slice(&weights.to_ne_bytes());
+    }
+}
+
+/// Puts whole rows; the scale of their first block is that of all.
+fn put_whole<'a>(tile: &mut [u8], lanes: impl Iterator<Item = (&'a [u8], usize)> + Clone) {
+    let (weights, scales) = tile.split_at_mut(tile.len() - 2 * TILE);
+    for (row, lane) in lanes.clone() {
+        scales[2 * lane..][..2].copy_from_slice(&row[..2]);
+    }
+    for (block, packed) in weights.chunks_exact_mut(TILE * BLOCK).enumerate() {
+        for (row, lane) in lanes.clone() {
+            put_weights(&row[block * Q8_0_BYTES + 2..][..BLOCK], lane, packed);
+        }
     }
 }
 
@@ -301,18 +335,37 @@ fn read_numbers<const BYTES: usize>(
 }
 
 fn read_bytes(tile: &[u8], lane: usize, out: &mut [f32]) {
-    let packed = tile.chunks_exact(TILE * Q8_0_BYTES);
-    for (out, packed) in out.chunks_exact_mut(BLOCK).zip(packed) {
-        let scale = &packed[TILE * BLOCK + 2 * lane..][..2];
-        let scale = f16::from_le_bytes([scale[0], scale[1]]).to_f32();
-        // Together first: then the rest is done many at a time.
-        let mut weights = [0u8; BLOCK];
-        for (quad, weights) in weights.chunks_exact_mut(4).enumerate() {
-            weights.copy_from_slice(&packed[quad * 4 * TILE + 4 * lane..][..4]);
-        }
-        for (out, weight) in out.iter_mut().zip(weights) {
-            *out = f32::from((weight ^ 0x80).cast_signed()) * scale;
-        }
+    for (out, packed) in out.chunks_exact_mut(BLOCK).zip(tile.chunks_exact(TILE * Q8_0_BYTES)) {
+        read_weights(packed, &packed[TILE * BLOCK..], lane, out);
+    }
+}
+
+fn read_whole(tile: &[u8], lane: usize, out: &mut [f32]) {
+    let (weights, scales) = tile.split_at(tile.len() - 2 * TILE);
+    for (out, packed) in out.chunks_exact_mut(BLOCK).zip(weights.chunks_exact(TILE * BLOCK)) {
+        read_weights(packed, scales, lane, out);
+    }
+}
+
+/// Reads 32 weights of a row from the lines of a block and a line of scales.
+fn read_weights(packed: &[u8], scales: &[u8], lane: usize, out: &mut [f32]) {
+    let scale = &scales[2 * lane..][..2];
+    let scale = f16::from_le_bytes([scale[0], scale[1]]).to_f32();
+    // Together first: then the rest is done many at a time.
+    let mut weights = [0u8; BLOCK];
+    for (quad, weights) in weights.chunks_exact_mut(4).enumerate() {
+        weights.copy_from_slice(&packed[quad * 4 * TILE + 4 * lane..][..4]);
+    }
+    for (out, weight) in out.iter_mut().zip(weights) {
+        *out = f32::from((weight ^ 0x80).cast_signed()) * scale;
+    }
+}
+
+/// Bytes that a row of `k` weights takes in its tile.
+fn packed_row_bytes(format: Format, k: usize) -> usize {
+    match format {
+        Format::Q8_ROW => k.saturating_add(2),
+        _ => Matrix::row_bytes(format, k),
     }
 }
 
@@ -348,6 +401,8 @@ impl std::error::Error for ShapeError {}
 
 /// Output rows of a tile.
 pub(crate) const TILE: usize = 32;
+/// Inputs of a row with one scale: so many products fit in 32 bits.
+const MOST_OF_ONE_SCALE: usize = 1 << 16;
 /// Bytes of 32 weights in a file.
 const Q8_0_BYTES: usize = Format::Q8_0.block().1;
 const _: () = assert!(TILE * 2 == LINE);

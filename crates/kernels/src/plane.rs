@@ -50,18 +50,30 @@ pub(crate) struct QuantPlane {
     stride: usize,
     rows: usize,
     blocks: usize,
+    one_scale: bool,
 }
 
 impl QuantPlane {
     /// # Safety
     /// For each of `rows` rows, `stride` bytes from `at + row * stride` on are readable and writable as long as the
     /// plane is used; `stride` holds `blocks` blocks; `at` and `stride` are multiples of 4.
-    pub(crate) unsafe fn new(at: *mut u8, stride: usize, rows: usize, blocks: usize) -> QuantPlane {
-        QuantPlane { at, stride, rows, blocks }
+    pub(crate) unsafe fn new(
+        at: *mut u8,
+        stride: usize,
+        rows: usize,
+        blocks: usize,
+        one_scale: bool,
+    ) -> QuantPlane {
+        QuantPlane { at, stride, rows, blocks, one_scale }
     }
 
     pub(crate) fn rows(self) -> usize {
         self.rows
+    }
+
+    /// All blocks of a row have the scale of the first.
+    pub(crate) fn has_one_scale(self) -> bool {
+        self.one_scale
     }
 
     pub(crate) fn blocks(self) -> usize {

@@ -47,8 +47,18 @@ pub(crate) struct Slot {
     pub(crate) kept: bool,
     /// The values themselves are wanted, not only their quantized forms.
     pub(crate) stored: bool,
-    /// Quantized forms of these columns (first, count): slots.
-    quantized: Vec<(usize, usize, usize)>,
+    /// Of a quantized row: it has one scale.
+    pub(crate) one_scale: bool,
+    /// Quantized forms.
+    quantized: Vec<Quantized>,
+}
+
+/// Columns of a value (first, count) as int8.
+#[derive(Clone, Copy, Debug)]
+struct Quantized {
+    columns: (usize, usize),
+    one_scale: bool,
+    slot: usize,
 }
 
 impl Value {
@@ -302,32 +312,33 @@ impl<'a> Program<'a> {
         let x = self.check(x);
         assert_eq!(x.width, w.k(), "as many columns as the matrix has inputs");
         assert!(bias.is_none_or(|bias| bias.len() == w.n()), "a bias for each output");
-        let quantized = (!w.is_float()).then(|| self.quantized(x));
+        let quantized = (!w.is_float()).then(|| self.quantized(x, w.takes_one_scale()));
         let out = self.new_slot(x.rows, width);
         self.slots[out].stored = false; // until something reads it
         self.push(Op::Linear { x, quantized, w, bias, after }, out)
     }
 
     /// The slot of `x` as int8: made by the step that writes `x` if that can be, else by a step of its own.
-    fn quantized(&mut self, x: Value) -> usize {
+    fn quantized(&mut self, x: Value, one_scale: bool) -> usize {
         let columns = (x.offset, x.width);
-        let known = self.slots[x.slot].quantized.iter().find(|(first, count, _)| (*first, *count) == columns);
-        if let Some((_, _, slot)) = known {
-            return *slot;
+        let same = |known: &&Quantized| known.columns == columns && known.one_scale == one_scale;
+        if let Some(known) = self.slots[x.slot].quantized.iter().find(same) {
+            return known.slot;
         }
         let blocks = x.width / BLOCK;
         let slot = self.slots.len();
         let stride_bytes = (blocks * QUANT_BLOCK_BYTES).next_multiple_of(LINE);
-        self.slots.push(Slot { stride_bytes, ..Slot::new(x.rows, blocks) });
+        self.slots.push(Slot { stride_bytes, one_scale, ..Slot::new(x.rows, blocks) });
         let written = self.slots[x.slot].written;
         let whole = columns == (0, self.slots[x.slot].width);
-        if whole && self.steps[written].op.can_quantize() {
+        let step = &self.steps[written];
+        if whole && step.quantized.is_none() && step.op.can_quantize(one_scale) {
             self.steps[written].quantized = Some(slot);
             self.slots[slot].written = written;
         } else {
             self.push(Op::Quantize { x }, slot);
         }
-        self.slots[x.slot].quantized.push((x.offset, x.width, slot));
+        self.slots[x.slot].quantized.push(Quantized { columns, one_scale, slot });
         slot
     }
 
@@ -367,6 +378,7 @@ impl Slot {
             read: 0,
             kept: false,
             stored: true,
+            one_scale: false,
             quantized: Vec::new(),
         }
     }

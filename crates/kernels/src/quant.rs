@@ -10,6 +10,8 @@
 //!
 //! q is value / scale, rounded to nearest even. A block with a NaN or an infinity has the scale NaN, which makes
 //! every output that depends on it NaN: a broken activation is never lost in the integers.
+//!
+//! Where a row has one scale, its first block has the scale and the correction of all of them.
 
 use std::ops::Range;
 
@@ -30,6 +32,14 @@ pub(crate) unsafe fn quantize<S: Simd>(
     blocks: Range<usize>,
 ) {
     assert!(blocks.end * BLOCK <= x.width());
+    if out.has_one_scale() {
+        assert!(blocks == (0..out.blocks()), "a scale for a whole row");
+        for row in rows {
+            // SAFETY: the rows have so many blocks, as asserted.
+            unsafe { quantize_row(s, x.row(row), out.row(row), blocks.end) };
+        }
+        return;
+    }
     for row in rows {
         for block in blocks.clone() {
             // SAFETY: the values lie within the row, as asserted.
@@ -47,21 +57,11 @@ pub(crate) unsafe fn quantize<S: Simd>(
 /// 48 bytes are writable at `out`, which is aligned to 4.
 #[inline(always)]
 pub(crate) unsafe fn quantize_block<S: Simd>(s: S, values: [S::F32; 2], out: *mut u8) {
-    // Magnitudes order like their bits, with infinity and then NaN above all numbers.
-    let largest = s.largest_i32(s.max_i32(magnitude(s, values[0]), magnitude(s, values[1])));
-    let largest = f32::from_bits(largest.cast_unsigned());
-    let (scale, inverse) = if !largest.is_finite() {
-        (f32::NAN, 0.0)
-    } else if largest < SMALLEST {
-        (0.0, 0.0)
-    } else {
-        (largest / 127.0, 127.0 / largest)
-    };
+    let (scale, inverse) = scale(s, s.max_i32(magnitude(s, values[0]), magnitude(s, values[1])));
     let mut q = [s.splat_i32(0); 2];
     if inverse != 0.0 {
         for half in 0..2 {
-            let rounded = s.fma(values[half], s.splat(inverse), s.splat(ROUND));
-            q[half] = s.sub_i32(s.to_bits(rounded), s.to_bits(s.splat(ROUND)));
+            q[half] = round(s, values[half], inverse);
         }
     }
     // Both sums at once: each is below 2^15, so the lower half says what the first is, and what it took from the upper one.
@@ -77,6 +77,55 @@ pub(crate) unsafe fn quantize_block<S: Simd>(s: S, values: [S::F32; 2], out: *mu
         out.add(FIRST_CORRECTION).cast::<i32>().write(-128 * first);
         out.add(SCALED_SUM).cast::<f32>().write(scale * sum as f32);
     }
+}
+
+/// Quantizes the values of a row with one scale.
+///
+/// # Safety
+/// 32 values a block are readable at `x`, 48 bytes a block writable at `out`, which is aligned to 4.
+#[inline(always)]
+unsafe fn quantize_row<S: Simd>(s: S, x: *const f32, out: *mut u8, blocks: usize) {
+    let vectors = blocks * BLOCK / LANES;
+    let (mut largest, mut sums) = (s.splat_i32(0), s.splat_i32(0));
+    // SAFETY: within the values and the blocks.
+    unsafe {
+        for vector in 0..vectors {
+            largest = s.max_i32(largest, magnitude(s, s.load(x.add(vector * LANES))));
+        }
+        let (scale, inverse) = scale(s, largest);
+        for vector in 0..vectors {
+            let mut q = s.splat_i32(0);
+            if inverse != 0.0 {
+                q = round(s, s.load(x.add(vector * LANES)), inverse);
+            }
+            let (block, half) = (vector * LANES / BLOCK, vector * LANES % BLOCK);
+            s.store_i8(q, out.add(block * QUANT_BLOCK_BYTES + half).cast());
+            sums = s.add_i32(sums, q);
+        }
+        out.add(SCALE).cast::<f32>().write(scale);
+        out.add(CORRECTION).cast::<i32>().write(-128 * s.sum_i32(sums));
+    }
+}
+
+/// The scale of values with these magnitudes, and its inverse.
+#[inline(always)]
+fn scale<S: Simd>(s: S, magnitudes: S::I32) -> (f32, f32) {
+    // Magnitudes order like their bits, with infinity and then NaN above all numbers.
+    let largest = f32::from_bits(s.largest_i32(magnitudes).cast_unsigned());
+    if !largest.is_finite() {
+        (f32::NAN, 0.0)
+    } else if largest < SMALLEST {
+        (0.0, 0.0)
+    } else {
+        (largest / 127.0, 127.0 / largest)
+    }
+}
+
+/// The multiples of the scale that are nearest.
+#[inline(always)]
+fn round<S: Simd>(s: S, x: S::F32, inverse: f32) -> S::I32 {
+    let rounded = s.fma(x, s.splat(inverse), s.splat(ROUND));
+    s.sub_i32(s.to_bits(rounded), s.to_bits(s.splat(ROUND)))
 }
 
 #[inline(always)]

@@ -139,9 +139,9 @@ impl<'a> Buffers<'a> {
     }
 
     fn quantized(&self, slot: usize) -> QuantPlane {
-        let Slot { rows, width, stride_bytes, .. } = self.slots[slot];
+        let Slot { rows, width, stride_bytes, one_scale, .. } = self.slots[slot];
         // SAFETY: as in `plane`; strides are multiples of 64.
-        unsafe { QuantPlane::new(self.base.add(self.offsets[slot]), stride_bytes, rows, width) }
+        unsafe { QuantPlane::new(self.base.add(self.offsets[slot]), stride_bytes, rows, width, one_scale) }
     }
 
     fn cells(&self) -> KvCells {
@@ -170,10 +170,12 @@ impl Op<'_> {
         }
     }
 
-    /// A piece can write its part of the output as int8 too, because it is made of whole blocks.
-    pub(crate) fn can_quantize(&self) -> bool {
+    /// A piece can write its part of the output as int8 too, because it is made of whole blocks, or of whole rows.
+    pub(crate) fn can_quantize(&self, one_scale: bool) -> bool {
         match self {
-            Op::Rows(_) | Op::Linear { .. } => true,
+            Op::Rows(_) => true,
+            _ if one_scale => false,
+            Op::Linear { .. } => true,
             Op::Attend { head_dim, .. } | Op::AttendCached { head_dim, .. } => head_dim.is_multiple_of(BLOCK),
             Op::Quantize { .. } | Op::PackKeys { .. } | Op::Store { .. } => false,
         }

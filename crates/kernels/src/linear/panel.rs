@@ -198,8 +198,8 @@ struct Panel<B, const M: usize>(Blocks, PhantomData<B>);
 #[derive(Clone, Copy)]
 pub(super) struct Ahead {
     /// From the block to the first of them.
-    bytes: usize,
-    lines: usize,
+    pub(super) bytes: usize,
+    pub(super) lines: usize,
 }
 
 impl Ahead {

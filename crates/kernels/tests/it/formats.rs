@@ -6,7 +6,7 @@ use half::{bf16, f16};
 
 use crate::support::{Random, all_rows, assert_same_bits, run, run_everywhere, table};
 
-const FORMATS: [Format; 11] = [
+const FORMATS: [Format; 12] = [
     Format::F32,
     Format::F16,
     Format::BF16,
@@ -18,6 +18,7 @@ const FORMATS: [Format; 11] = [
     Format::Q4_K,
     Format::Q5_K,
     Format::Q6_K,
+    Format::Q8_ROW,
 ];
 
 /// Random rows as a file has them: any bits where weights are, numbers of a sane size where scales are.
@@ -44,6 +45,12 @@ fn weights(random: &mut Random, format: Format, n: usize, k: usize) -> Vec<u8> {
             }
         }
     }
+    if format == Format::Q8_ROW {
+        for row in file.chunks_exact_mut(k / inputs * bytes) {
+            let scale = [row[0], row[1]];
+            row.chunks_exact_mut(bytes).for_each(|block| block[..2].copy_from_slice(&scale));
+        }
+    }
     file
 }
 
@@ -54,10 +61,10 @@ fn numbers(matrix: &Matrix) -> Vec<f32> {
     numbers
 }
 
-/// Activations as a product with whole numbers takes them: rounded to 127 steps of the largest of each 32.
-fn rounded(x: &[f32]) -> Vec<f64> {
+/// Activations as a product with whole numbers takes them: rounded to 127 steps of the largest of so many.
+fn rounded(x: &[f32], together: usize) -> Vec<f64> {
     let mut out = Vec::new();
-    for x in x.chunks(32) {
+    for x in x.chunks(together) {
         let largest = x.iter().fold(0.0f32, |a, b| a.max(b.abs()));
         let (scale, inverse) = (f64::from(largest / 127.0), f64::from(127.0 / largest));
         out.extend(x.iter().map(|x| (f64::from(*x) * inverse).round_ties_even() * scale));
@@ -86,18 +93,19 @@ fn products_are_close_to_exact_ones_and_the_same_everywhere() {
             let x = random.floats(rows * k);
             let bytes = weights(&mut random, format, n, k);
             let matrix = Matrix::new(&[(format, &bytes)], k).expect("whole rows");
-            assert_eq!(
-                matrix.bytes(),
-                bytes.len() / n * n.next_multiple_of(32),
-                "{format:?}: the file's bytes"
-            );
+            let row_bytes = if format == Format::Q8_ROW { k + 2 } else { bytes.len() / n };
+            assert_eq!(matrix.bytes(), row_bytes * n.next_multiple_of(32), "{format:?}: the file's bytes");
             let values = numbers(&matrix);
             let (inputs, ids) = (table(&x, k), all_rows(rows));
             let y = run_everywhere(|p| {
                 let x = p.embed(&inputs, &ids);
                 p.linear(x, &matrix, None)
             });
-            let x = if format.is_float() { x.iter().map(|&x| f64::from(x)).collect() } else { rounded(&x) };
+            let x = match format {
+                Format::F32 | Format::F16 | Format::BF16 => x.iter().map(|&x| f64::from(x)).collect(),
+                Format::Q8_ROW => rounded(&x, k),
+                _ => rounded(&x, 32),
+            };
             for (i, (y, (exact, size))) in y.iter().zip(exact(&x, &values, k)).enumerate() {
                 assert!(
                     (f64::from(*y) - exact).abs() <= 4e-6 * size,
