@@ -273,7 +273,7 @@ impl Linear {
         let names: Vec<(String, usize)> =
             parts.iter().map(|(name, rows)| (format!("{name}.weight"), *rows)).collect();
         let names: Vec<(&str, usize)> = names.iter().map(|(name, rows)| (name.as_str(), *rows)).collect();
-        let weight = packer.matrix(&names, k)?;
+        let weight = packer.layer_matrix(&names, k)?;
         let biases = parts
             .iter()
             .map(|(name, rows)| packer.vector(&format!("{name}.bias"), *rows))

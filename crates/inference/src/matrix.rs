@@ -3,7 +3,7 @@
 use antiphon_kernels::memory::Room;
 use antiphon_kernels::{Format, Matrix};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, quote};
 use crate::format::{Dtype, Weights};
 
 /// Reads tensors and packs them side by side.
@@ -31,6 +31,23 @@ impl<'a> Packer<'a> {
     /// The tensors are read here, some tiles at a time, so that what is read is packed and hashed while it is in the cache, and the
     /// file is never in memory as a whole.
     pub(crate) fn matrix(&self, parts: &[(&str, usize)], k: usize) -> Result<Matrix> {
+        self.pack(parts, k, format)
+    }
+
+    /// The same for the matrices of a layer: with one scale a row where the model is made for it.
+    pub(crate) fn layer_matrix(&self, parts: &[(&str, usize)], k: usize) -> Result<Matrix> {
+        if !self.weights.one_scale {
+            return self.matrix(parts, k);
+        }
+        self.pack(parts, k, |dtype| if dtype == Dtype::Q8_0 { Some(Format::Q8_ROW) } else { format(dtype) })
+    }
+
+    fn pack(
+        &self,
+        parts: &[(&str, usize)],
+        k: usize,
+        format: impl Fn(Dtype) -> Option<Format>,
+    ) -> Result<Matrix> {
         let views = parts
             .iter()
             .map(|&(name, rows)| self.weights.expect(name, &[rows, k]))
@@ -52,6 +69,9 @@ impl<'a> Packer<'a> {
             let row_bytes = Matrix::row_bytes(format, k);
             let tile_bytes = Matrix::TILE_ROWS * row_bytes;
             view.pieces((PIECE_BYTES / tile_bytes).max(1) * tile_bytes, |rows| {
+                if format == Format::Q8_ROW {
+                    check_scales(view.name, rows, row_bytes)?;
+                }
                 matrix.put_rows(row, rows);
                 row += rows.len() / row_bytes;
                 Ok(())
@@ -66,13 +86,27 @@ impl<'a> Packer<'a> {
     }
 }
 
+/// Refuses rows of Q8_0 blocks whose scales differ.
+fn check_scales(name: &str, rows: &[u8], row_bytes: usize) -> Result<()> {
+    let block_bytes = Format::Q8_ROW.block().1;
+    let differ = |row: &[u8]| row.chunks_exact(block_bytes).any(|block| block[..2] != row[..2]);
+    if rows.chunks_exact(row_bytes).any(differ) {
+        let name = quote(name);
+        return Err(Error::invalid(format!(
+            "tensor {name}: a row has blocks of several scales, expected one a row as config.json says"
+        )));
+    }
+    Ok(())
+}
+
 /// One matrix holds all parts: numbers or steps of a scale, and a new format only where a tile begins.
 fn go_together(parts: &[(Format, usize)]) -> bool {
     let mut row = 0;
     parts.windows(2).all(|pair| {
         let [(one, rows), (other, _)] = pair else { unreachable!("windows of two") };
         row += rows;
-        one.is_float() == other.is_float() && (one == other || row % Matrix::TILE_ROWS == 0)
+        let kind = |format: &Format| (format.is_float(), *format == Format::Q8_ROW);
+        kind(one) == kind(other) && (one == other || row % Matrix::TILE_ROWS == 0)
     })
 }
 

@@ -226,7 +226,7 @@ impl<'a> Reader<'a> {
             json::parse_object(CONFIG, &self.read(CONFIG, MAX_CONFIG_BYTES)?, MAX_CONFIG_VALUES)?
         };
         let config = Value::Object(config);
-        let is_q8_0 = is_q8_0(&config)?;
+        let scales = scales(&config)?;
         let tokenizer = self.optional(TOKENIZER, MAX_TOKENIZER_BYTES)?;
         let tokenizer_config =
             self.optional_object(TOKENIZER_CONFIG, MAX_TOKENIZER_CONFIG_BYTES, MAX_TOKENIZER_CONFIG_VALUES)?;
@@ -234,9 +234,10 @@ impl<'a> Reader<'a> {
             self.optional_object(GENERATION_CONFIG, MAX_CONFIG_BYTES, MAX_CONFIG_VALUES)?;
         let chat_template = self.chat_template(tokenizer_config.as_ref())?;
         let mut weights = self.weights()?;
-        if is_q8_0 {
+        if scales.is_some() {
             weights.present_q8_0()?;
         }
+        weights.one_scale = scales == Some(Scales::Row);
         self.read_unused()?;
         self.files.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         Ok(Package {
@@ -444,14 +445,23 @@ fn size_of_all(files: &[(String, Part)]) -> u64 {
     files.iter().map(|(_, part)| part.len()).sum()
 }
 
-/// Whether big matrices are stored as Q8_0 blocks in U8 tensors.
-fn is_q8_0(config: &Value) -> Result<bool> {
+/// What has a scale of its own in matrices that are stored as Q8_0 blocks in U8 tensors.
+#[derive(PartialEq, Eq)]
+enum Scales {
+    Block,
+    /// All blocks of a row have the same.
+    Row,
+}
+
+/// None if matrices are stored otherwise.
+fn scales(config: &Value) -> Result<Option<Scales>> {
     let Some(quantization) = ConfigReader::new(config, CONFIG)?.opt_object("quantization_config")? else {
-        return Ok(false);
+        return Ok(None);
     };
     quantization.str_in("quant_method", &["q8_0"])?;
     quantization.usize_in("block_size", 32..=32)?;
-    Ok(true)
+    let scales = quantization.str_or_in("scales", "block", &["block", "row"])?;
+    Ok(Some(if scales == "row" { Scales::Row } else { Scales::Block }))
 }
 
 fn checked_template(file: &str, template: &str) -> Result<String> {

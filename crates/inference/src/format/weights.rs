@@ -11,6 +11,8 @@ use crate::format::files::Content;
 #[derive(Default)]
 pub struct Weights {
     shards: Vec<Shard>,
+    /// Rows of the matrices of layers have one scale each, and are meant to be multiplied with rows that have one, too.
+    pub(crate) one_scale: bool,
 }
 
 /// One tensor of a file.

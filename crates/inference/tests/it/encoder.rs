@@ -97,9 +97,39 @@ fn q8_0_answers_are_those_of_candle_with_the_same_weights() {
 }
 
 #[test]
-fn answers_are_bit_equal_for_any_path_thread_count_and_batch() {
+fn answers_of_one_scale_a_row_are_those_of_candle_with_the_same_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    let tensors = tiny::write_q8_0_rows(dir.path(), &tiny::bert_config(), &tiny::bert_tensors(LABELS, TAGS));
+    let model = Model::load(dir.path());
+    let mut pool = Pool::new(2, Isa::detect()).unwrap();
+    for text in texts() {
+        assert_close(&model.pass(&mut pool, &[&text])[0], &tensors, &text, 0.1); // activations are rounded to 8 bits
+    }
+}
+
+#[test]
+fn a_row_of_several_scales_is_refused_where_one_was_promised() {
     let dir = tempfile::tempdir().unwrap();
     tiny::write_q8_0(dir.path(), &tiny::bert_config(), &tiny::bert_tensors(LABELS, TAGS));
+    let path = dir.path().join("config.json");
+    let config = std::fs::read_to_string(&path).unwrap().replace("\"q8_0\"", "\"q8_0\",\"scales\":\"row\"");
+    std::fs::write(&path, config).unwrap();
+    let error = Encoder::load(&Package::open(dir.path()).unwrap()).err().expect("scales differ");
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.to_string().contains("query.weight`: a row has blocks of several scales"), "{error}");
+}
+
+#[test]
+fn answers_are_bit_equal_for_any_path_thread_count_and_batch() {
+    type Write = fn(&Path, &serde_json::Value, &Tensors) -> Tensors;
+    for write in [tiny::write_q8_0 as Write, tiny::write_q8_0_rows] {
+        check_bits(write);
+    }
+}
+
+fn check_bits(write: fn(&Path, &serde_json::Value, &Tensors) -> Tensors) {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), &tiny::bert_config(), &tiny::bert_tensors(LABELS, TAGS));
     let model = Model::load(dir.path());
     let texts = texts();
     let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();

@@ -235,6 +235,11 @@ fn q8_0_matrices_are_presented_as_what_they_are() {
         "`block_size` is `64`",
         Invalid,
     );
+    refused(
+        r#"{"quantization_config": {"quant_method": "q8_0", "block_size": 32, "scales": "tensor"}}"#,
+        "`scales` is `tensor`, expected block or row",
+        Unsupported,
+    );
     refused(r#"{"quantization_config": {"quant_method": "q8_0"}}"#, "`block_size` is missing", Invalid);
     refused(r#"{"quantization_config": "q8_0"}"#, "`quantization_config` is `", Invalid);
     let broken: &'static [u8] =

@@ -142,8 +142,35 @@ pub(crate) fn write(dir: &Path, config: &serde_json::Value, tensors: &Tensors) {
 
 /// Writes a model directory whose big matrices are Q8_0 blocks, and gives candle the numbers those blocks stand for.
 pub(crate) fn write_q8_0(dir: &Path, config: &serde_json::Value, tensors: &Tensors) -> Tensors {
+    write_blocks(dir, config, json!({"quant_method": "q8_0", "block_size": 32}), tensors)
+}
+
+/// The same with one scale a row.
+pub(crate) fn write_q8_0_rows(dir: &Path, config: &serde_json::Value, tensors: &Tensors) -> Tensors {
+    let quantization = json!({"quant_method": "q8_0", "block_size": 32, "scales": "row"});
+    let tensors = tensors.iter().map(|(name, tensor)| (name.clone(), with_equal_maxima(tensor))).collect();
+    write_blocks(dir, config, quantization, &tensors)
+}
+
+/// A matrix whose rows have the largest magnitude of a row in each 32 of it: then all blocks of a row have one scale.
+fn with_equal_maxima(tensor: &Tensor) -> Tensor {
+    let Ok((rows, columns)) = tensor.dims2() else { return tensor.clone() };
+    let mut values: Vec<f32> = tensor.flatten_all().unwrap().to_vec1().unwrap();
+    for row in values.chunks_exact_mut(columns) {
+        let largest = row.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+        row.chunks_mut(32).for_each(|block| block[0] = largest.copysign(block[0]));
+    }
+    Tensor::from_vec(values, &[rows, columns], &Device::Cpu).unwrap()
+}
+
+fn write_blocks(
+    dir: &Path,
+    config: &serde_json::Value,
+    quantization: serde_json::Value,
+    tensors: &Tensors,
+) -> Tensors {
     let mut config = config.clone();
-    config["quantization_config"] = json!({"quant_method": "q8_0", "block_size": 32});
+    config["quantization_config"] = quantization;
     let mut files = Tensors::new();
     let mut exact = Tensors::new();
     for (name, tensor) in tensors {
