@@ -89,12 +89,13 @@ def prompt(figures: Figures, settings: Settings) -> None:
 
 
 def encoder(figures: Figures, settings: Settings) -> None:
-    """Batches of texts through MiniLM's shape."""
-    with opened("MiniLM", ["antiphon", "onnxruntime"]) as contestants:
-        measure_multiplying(figures, contestants)
-        for texts, tokens in report.BATCHES:
-            task = {"do": "encode", "texts": texts, "tokens": tokens, "seconds": 0.5}
-            compete(figures, f"encode {texts}×{tokens}", task, contestants, settings, all_threads=True)
+    """Batches of texts through MiniLM's shape, exactly as Q8_0 says and with one scale a row."""
+    for model, how in report.ENCODERS.items():
+        with opened(model, ["antiphon", "onnxruntime"]) as contestants:
+            measure_multiplying(figures, contestants)
+            for texts, tokens in report.BATCHES:
+                task = {"do": "encode", "texts": texts, "tokens": tokens, "seconds": 0.5}
+                compete(figures, f"encode {texts}×{tokens}{how}", task, contestants, settings, all_threads=True)
 
 
 def busy(figures: Figures, settings: Settings) -> None:
@@ -174,12 +175,12 @@ def opened(model: str, engines: list[str], streams: int = 1) -> Iterator[list[Co
 
 
 def model_path(engine: str, model: str) -> Path:
-    name, _, quantization = model.partition("-")
+    name = model.partition("-")[0]
     if engine == "CTranslate2":
         return workshop.MODELS / f"{name}-int8"
     if engine == "onnxruntime":
         return workshop.MODELS / f"{name}.onnx"
-    return workshop.MODELS / (f"{model}.gguf" if quantization else name)
+    return workshop.MODELS / (model if name == "MiniLM" else f"{model}.gguf")
 
 
 def measure_reading(figures: Figures, model: str, contestants: list[Contestant]) -> None:

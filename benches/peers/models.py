@@ -28,6 +28,8 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from shapes import CONTEXT, DECODERS, ENCODER, EPSILON, QUANTIZED, ROPE_BASE, DecoderShape
 
 Array = numpy.ndarray[Any, Any]
+# Weights of a block of Q8_0.
+BLOCK = 32
 KINDS = {
     "Q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0,
     "Q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0,
@@ -54,7 +56,8 @@ def main() -> None:
         whole.unlink()
     if not (folder / "MiniLM.onnx").exists():
         encoder = dict(encoder_tensors())
-        write_safetensors(folder / "MiniLM", encoder)
+        write_safetensors(folder / "MiniLM", encoder, "block")
+        write_safetensors(folder / "MiniLM-row", encoder, "row")
         write_onnx(folder / "MiniLM.onnx", encoder)
 
 
@@ -193,8 +196,8 @@ def encoder_tensors() -> Iterator[tuple[str, Array]]:
         yield f"{norm}.bias", numpy.zeros(hidden, numpy.float32)
 
 
-def write_safetensors(folder: Path, tensors: dict[str, Array]) -> None:
-    """As the bundled analyst is stored: matrices as blocks of Q8_0, the rest as float32."""
+def write_safetensors(folder: Path, tensors: dict[str, Array], scales: str) -> None:
+    """As the bundled analyst is stored: matrices as blocks of Q8_0, in a layer with a scale each or a row, the rest as float32."""
     folder.mkdir(exist_ok=True)
     config = {
         "model_type": "bert",
@@ -207,13 +210,17 @@ def write_safetensors(folder: Path, tensors: dict[str, Array]) -> None:
         "type_vocab_size": 2,
         "layer_norm_eps": 1e-12,
         "vocab_size": ENCODER.vocabulary,
-        "quantization_config": {"quant_method": "q8_0", "block_size": 32},
+        "quantization_config": {"quant_method": "q8_0", "block_size": BLOCK, "scales": scales},
     }
     (folder / "config.json").write_text(json.dumps(config))
     header: dict[str, Any] = {}
     stored, end = [], 0
     for name, tensor in tensors.items():
         quantized = tensor.ndim == 2 and not ("position" in name or "token_type" in name)
+        if scales == "row" and quantized and name.startswith("encoder."):
+            # What is largest stands in every block: then all have one scale.
+            tensor = tensor.copy()
+            tensor[:, ::BLOCK] = numpy.abs(tensor).max(axis=1, keepdims=True)
         data = gguf.quants.quantize(tensor, gguf.GGMLQuantizationType.Q8_0) if quantized else tensor
         offsets = [end, end + data.nbytes]
         header[name] = {"dtype": "U8" if quantized else "F32", "shape": list(data.shape), "data_offsets": offsets}
