@@ -25,7 +25,7 @@ from analyst_data import ALIASES, SENTIMENTS, TAGS, AnalystData
 from analyst_report import calibrated, record_reference
 from common import AdamW, Checkpoint, LengthBatches, Log, half_precision, seed_everything, warm_up_then_cosine, write_json
 from distillation import Student, forward, imitation_loss, label_loss, likeness_loss, make_example, tag_at, teacher_side
-from encoder import Analyst, is_matrix
+from encoder import Analyst, is_matrix, is_of_layer
 from lessons import Lessons
 from muon import MuonAndAdamW
 from packing import load_weights, save_tokenizer, save_weights, write_manifest
@@ -62,7 +62,7 @@ CONFIG = {
     "pad_token_id": 0,
     "position_embedding_type": "absolute",
     "vocab_size": VOCABULARY,
-    "quantization_config": {"quant_method": "q8_0", "block_size": 32},
+    "quantization_config": {"quant_method": "q8_0", "block_size": 32, "scales": "row"},
 }
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
@@ -259,7 +259,7 @@ class Run:
         out.mkdir(parents=True, exist_ok=True)
         model, labels = self.student.network, self.labels
         self.take_off_prior(model.heads["sentiment"].bias)
-        save_weights(out / "model.safetensors", model.state_dict(), is_matrix)
+        save_weights(out / "model.safetensors", model.state_dict(), is_matrix, is_of_layer)
         write_json(out / "config.json", CONFIG)
         save_tokenizer(self.tokenizer, out / "tokenizer.json")
         model.load_state_dict(load_weights(out / "model.safetensors"))
@@ -275,7 +275,7 @@ class Run:
         manifest = {
             "schema": 1,
             "name": "analyst",
-            "version": "0.2.0",
+            "version": "0.2.1",
             "task": "analysis",
             "licence": "MIT OR Apache-2.0",
             "heads": {name: head(name) for name in labels},

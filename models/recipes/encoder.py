@@ -120,3 +120,8 @@ def is_matrix(name):
     """Whether a tensor is one of the big matrices that are stored as Q8_0."""
     big = name == "embeddings.word_embeddings.weight" or name.startswith("encoder.")
     return big and name.endswith("weight") and "LayerNorm" not in name
+
+
+def is_of_layer(name):
+    """Whether its rows have one scale each: the engine multiplies them as whole numbers from end to end."""
+    return name.startswith("encoder.")

@@ -14,12 +14,13 @@ BLOCK = 32  # weights in one Q8_0 block: an f16 scale, then 32 int8
 BLOCK_BYTES = 2 + BLOCK
 
 
-def quantize_q8_0(matrix):
-    """`[rows, columns]` F32 to `[rows, columns / 32 * 34]` U8, block for block as GGUF stores Q8_0."""
+def quantize_q8_0(matrix, one_scale=False):
+    """`[rows, columns]` F32 to `[rows, columns / 32 * 34]` U8, block for block as GGUF stores Q8_0; all blocks of a row may have one scale."""
     rows, columns = matrix.shape
     assert columns % BLOCK == 0, f"{columns} columns are not a multiple of {BLOCK}"
     blocks = matrix.detach().to(torch.float32).numpy().reshape(rows, columns // BLOCK, BLOCK)
-    scale = np.abs(blocks).max(axis=2, keepdims=True) / 127.0
+    scale = np.abs(blocks).max(axis=(1, 2) if one_scale else 2, keepdims=True) / 127.0
+    scale = np.broadcast_to(scale, (rows, columns // BLOCK, 1))
     inverse = np.where(scale > 0, 1.0 / np.where(scale > 0, scale, 1.0), 0.0)
     codes = np.clip(np.rint(blocks * inverse), -127, 127).astype(np.int8)
     packed = np.empty((rows, columns // BLOCK, BLOCK_BYTES), dtype=np.uint8)
@@ -37,11 +38,12 @@ def dequantize_q8_0(packed):
     return torch.from_numpy((codes * scale).reshape(rows, -1))
 
 
-def save_weights(path, state, is_quantized):
-    """Write a state dict; tensors whose name passes `is_quantized` as Q8_0 blocks, all others as F32."""
+def save_weights(path, state, is_quantized, has_one_scale=lambda name: False):
+    """Write a state dict; tensors whose name passes `is_quantized` as Q8_0 blocks, those that pass `has_one_scale` with one a row, all others as F32."""
     tensors = {}
     for name, tensor in state.items():
-        tensors[name] = quantize_q8_0(tensor) if is_quantized(name) else tensor.detach().to(torch.float32).contiguous()
+        plain = lambda: tensor.detach().to(torch.float32).contiguous()
+        tensors[name] = quantize_q8_0(tensor, has_one_scale(name)) if is_quantized(name) else plain()
     save_file(tensors, path, metadata={"format": "pt"})
     Path(path).chmod(0o644)
 
