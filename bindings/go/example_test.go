@@ -46,7 +46,7 @@ func ExampleEngine_Analyze() {
 		log.Fatal(err)
 	}
 	defer engine.Close()
-	message := "Größe falsch: please take back order 4711"
+	message := "The café table is too small – please take back order 4711"
 	analysis, err := engine.Analyze(context.Background(), message)
 	if err != nil {
 		log.Fatal(err)
