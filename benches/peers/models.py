@@ -54,7 +54,7 @@ def main() -> None:
         for quantization in QUANTIZED[name]:
             quantize(whole, folder / f"{name}-{quantization}.gguf", KINDS[quantization])
         whole.unlink()
-    if not (folder / "MiniLM.onnx").exists():
+    if not all((folder / name).exists() for name in ("MiniLM-row", "MiniLM.onnx")):
         encoder = dict(encoder_tensors())
         write_safetensors(folder / "MiniLM", encoder, "block")
         write_safetensors(folder / "MiniLM-row", encoder, "row")

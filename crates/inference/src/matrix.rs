@@ -99,14 +99,13 @@ fn check_scales(name: &str, rows: &[u8], row_bytes: usize) -> Result<()> {
     Ok(())
 }
 
-/// One matrix holds all parts: numbers or steps of a scale, and a new format only where a tile begins.
+/// One matrix holds all parts: a new format begins only where a tile does.
 fn go_together(parts: &[(Format, usize)]) -> bool {
     let mut row = 0;
     parts.windows(2).all(|pair| {
         let [(one, rows), (other, _)] = pair else { unreachable!("windows of two") };
         row += rows;
-        let kind = |format: &Format| (format.is_float(), *format == Format::Q8_ROW);
-        kind(one) == kind(other) && (one == other || row % Matrix::TILE_ROWS == 0)
+        one.goes_with(*other) && (one == other || row % Matrix::TILE_ROWS == 0)
     })
 }
 

@@ -28,6 +28,12 @@ impl Format {
         }
     }
 
+    /// One matrix may hold both: their products take activations alike.
+    pub fn goes_with(self, other: Format) -> bool {
+        let takes = |format: Format| (format.is_float(), format == Format::Q8_ROW);
+        takes(self) == takes(other)
+    }
+
     /// Weights are numbers, not steps of a scale; products with them take activations as f32, not as int8.
     pub const fn is_float(self) -> bool {
         matches!(self, Format::F32 | Format::F16 | Format::BF16)

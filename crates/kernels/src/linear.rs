@@ -229,6 +229,7 @@ unsafe fn multiply_rows<S: Simd>(s: S, w: *const u8, set: Set, sums: *mut f32) {
     let panels = split(0..set.rows, rows_of_panel::<S>(set.rows));
     let of_set = panels.len();
     for (index, rows) in panels.enumerate() {
+        // A block has a line less here than one with scales; to ask for a line twice does no harm.
         let ahead =
             Ahead::new(count * TILE * BLOCK, rows.len(), set.index * of_set + index, set.count * of_set);
         // SAFETY: these rows are among those that the caller vouches for.

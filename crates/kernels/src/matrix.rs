@@ -82,8 +82,8 @@ impl Matrix {
     /// [`Matrix::put_rows`] brings them.
     ///
     /// # Errors
-    /// `k` of 0 or not whole blocks, no rows at all, or no memory. Numbers beside steps of a scale
-    /// ([`Format::is_float`]), or another format where no tile begins: not at a multiple of [`Matrix::TILE_ROWS`] rows.
+    /// `k` of 0 or not whole blocks, no rows at all, or no memory. Formats that do not go together ([`Format::goes_with`]), or
+    /// another format where no tile begins: not at a multiple of [`Matrix::TILE_ROWS`] rows.
     pub fn zeroed_in(room: &Room, parts: &[(Format, usize)], k: usize) -> Result<Matrix, ShapeError> {
         if k == 0 {
             return Err(ShapeError("matrix: k is 0, expected at least 1".into()));
@@ -102,8 +102,7 @@ impl Matrix {
                     "matrix of {format:?}: k is {k}, expected a multiple of {inputs}"
                 )));
             }
-            let kind = |format: Format| (format.is_float(), format == Format::Q8_ROW);
-            if kind(parts[0].0) != kind(format) {
+            if !parts[0].0.goes_with(format) {
                 return Err(ShapeError(format!(
                     "matrix: part {i} is {format:?}, expected a format like that of part 0"
                 )));

@@ -177,6 +177,49 @@ mod tests {
         (q, scale, correction)
     }
 
+    struct Row<'a>(&'a [f32], &'a mut [u32]);
+
+    impl Kernel for Row<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) {
+            // SAFETY: 32 values are read and 48 bytes written for each block.
+            unsafe { quantize_row(s, self.0.as_ptr(), self.1.as_mut_ptr().cast(), self.0.len() / BLOCK) }
+        }
+    }
+
+    #[test]
+    fn a_row_with_one_scale_is_rounded_to_its_multiples_and_broken_by_any_of_its_values() {
+        let x: Vec<f32> = (0..3 * BLOCK).map(|i| (i as f32 * 0.77).sin() * i as f32).collect();
+        let largest = x.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+        let words = QUANT_BLOCK_BYTES / size_of::<u32>();
+        for isa in Isa::available() {
+            let quantize = |x: &[f32]| {
+                let mut out = vec![0; 3 * words];
+                Path::new(isa).expect("available").run(Row(x, &mut out));
+                let bytes = |block: &[u32]| {
+                    block[..BLOCK / 4].iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>()
+                };
+                let q: Vec<i8> = out.chunks(words).flat_map(bytes).map(u8::cast_signed).collect();
+                (q, f32::from_bits(out[SCALE / 4]), out[CORRECTION / 4].cast_signed())
+            };
+            let (q, scale, correction) = quantize(&x);
+            assert_eq!(scale, largest / 127.0);
+            assert_eq!(correction, -128 * q.iter().map(|&q| i32::from(q)).sum::<i32>());
+            for (q, x) in q.iter().zip(&x) {
+                assert!((f32::from(*q) * scale - x).abs() <= scale * 0.5001, "{q} for {x} at {scale}");
+            }
+            for at in [0, 40, 95] {
+                let mut broken = x.clone();
+                broken[at] = f32::NAN;
+                let (q, scale, correction) = quantize(&broken);
+                assert!(scale.is_nan() && correction == 0 && q.iter().all(|&q| q == 0), "{}", isa.name());
+            }
+            assert_eq!(quantize(&[0.0; 3 * BLOCK]), (vec![0; 3 * BLOCK], 0.0, 0));
+        }
+    }
+
     #[test]
     fn values_are_rounded_to_the_nearest_multiple_of_the_scale() {
         let x: [f32; BLOCK] = std::array::from_fn(|i| (i as f32 * 0.77).sin() * 3.0);
