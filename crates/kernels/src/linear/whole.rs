@@ -90,9 +90,7 @@ impl<T, const M: usize> Panel<T, M> {
                 }
             }
             for _ in 0..count {
-                for line in 0..ahead.lines {
-                    s.prefetch(w.wrapping_add(ahead.bytes + line * LINE));
-                }
+                ahead.ask(s, w);
                 for quad in 0..BLOCK / 4 {
                     let mut weights = [s.load_weights(w.add((2 * quad + H0) * LINE)); 2];
                     for h in H0 + 1..H1 {
