@@ -127,7 +127,10 @@ int main(void) {
     antiphon_stream_free(streams[i]);
   }
 
-  /* Pushed: the callback stops it, and it is not called again; it has freed the engine, too. */
+  /* Pushed: the callback stops it, and it is not called again; it has freed the engine, too. The answer does without the token that
+   * ends it, so that it is still being written then. */
+  HOLDS(antiphon_request_set(ask, "logit_bias", "{\"3\": -100}", 11, NULL) == ANTIPHON_OK);
+  HOLDS(antiphon_request_set(ask, "max_tokens", "900", 3, NULL) == ANTIPHON_OK);
   int32_t status = antiphon_stream_each(engine, ask, stop_at_first, engine, &reply, NULL);
   HOLDS(calls == 1 && (status == ANTIPHON_OK || status == -107));
   if (status == ANTIPHON_OK) HOLDS(strcmp(antiphon_reply_finish_reason(reply).ptr, "cancelled") == 0);
