@@ -17,7 +17,19 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::F32) -> S::F32 {
     let r = s.fma(n, s.splat(-LN2_LOW), r);
     let p = polynomial(s, r, &EXP);
     let power = s.add(s.fma(p, s.mul(r, r), r), s.splat(1.0));
-    s.ldexp(power, s.sub_i32(s.to_bits(shifted), s.to_bits(s.splat(ROUND))))
+    s.ldexp(power, n)
+}
+
+/// 2^x for x up to 1, but at least 2^-126: what is less would be subnormal, which takes a processor a hundred times as long.
+/// Relative error below 1e-7.
+///
+/// x = n + r with |r| <= 1/2; 2^r = 1 + r p(r), p of degree 5 (fit error 2e-9).
+#[inline(always)]
+pub(crate) fn exp2<S: Simd>(s: S, x: S::F32) -> S::F32 {
+    let x = s.max(s.splat(EXP2_LOWEST), x); // in this order a NaN survives
+    let n = s.sub(s.add(x, s.splat(ROUND)), s.splat(ROUND));
+    let r = s.sub(x, n);
+    s.ldexp(s.fma(polynomial(s, r, &EXP2), r, s.splat(1.0)), n)
 }
 
 /// The error function, as x P(x^2) / Q(x^2) with x held within ±3.92, where erf rounds to ±1. Relative error of
@@ -62,6 +74,10 @@ const LN2_HIGH: f32 = 355.0 / 512.0;
 const LN2_LOW: f32 = -2.121_944_4e-4;
 const EXP: [f32; 6] = [1.989_108_1e-4, 1.393_373_1e-3, 8.333_311e-3, 4.166_646_4e-2, 1.666_666_7e-1, 5.0e-1];
 
+const EXP2_LOWEST: f32 = -126.0;
+const EXP2: [f32; 6] =
+    [1.535_336_2e-4, 1.339_887_5e-3, 9.618_437e-3, 5.550_332_4e-2, 2.402_264_8e-1, 6.931_472e-1];
+
 const ERF_HIGHEST: f32 = 3.92;
 const ERF_P: [f32; 7] = [
     1.992_279_7e-8,
@@ -84,6 +100,7 @@ mod tests {
     #[derive(Clone, Copy)]
     enum Function {
         Exp,
+        Exp2,
         Erf,
         Gelu,
         Silu,
@@ -100,6 +117,7 @@ mod tests {
                 let x = load(s, self.1, start);
                 let y = match self.0 {
                     Function::Exp => exp(s, x),
+                    Function::Exp2 => exp2(s, x),
                     Function::Erf => erf(s, x),
                     Function::Gelu => gelu(s, x),
                     Function::Silu => silu(s, x),
@@ -153,6 +171,22 @@ mod tests {
     }
 
     #[test]
+    fn exp2_is_within_its_error_of_the_true_value() {
+        let x: Vec<f32> = samples().into_iter().filter(|x| x.is_nan() || *x <= 1.0).collect();
+        let mut worst = 0.0f64;
+        for (x, y) in x.iter().zip(map(Path::detect(), Function::Exp2, &x)) {
+            let expected = f64::from(*x).exp2().max(f64::from(f32::MIN_POSITIVE));
+            if x.is_nan() {
+                assert!(y.is_nan());
+            } else {
+                worst = worst.max((f64::from(y) / expected - 1.0).abs());
+            }
+        }
+        assert!(worst < 1e-7, "relative error {worst}");
+        assert_eq!(map(Path::detect(), Function::Exp2, &[0.0, 1.0])[..], [1.0, 2.0]);
+    }
+
+    #[test]
     fn erf_and_gelu_are_within_their_errors_of_the_true_values() {
         let x: Vec<f32> =
             samples().into_iter().filter(|x| !x.is_nan() && (x.abs() > 1e-30 || *x == 0.0)).collect();
@@ -190,7 +224,11 @@ mod tests {
     #[test]
     fn every_path_gives_the_same_bits() {
         let x: Vec<f32> = samples().into_iter().step_by(3).collect();
-        for function in [Function::Exp, Function::Erf, Function::Gelu, Function::Silu] {
+        for function in [Function::Exp, Function::Exp2, Function::Erf, Function::Gelu, Function::Silu] {
+            let x: Vec<f32> = match function {
+                Function::Exp2 => x.iter().copied().filter(|x| x.is_nan() || *x <= 1.0).collect(),
+                _ => x.clone(),
+            };
             let expected = map(Path::new(Isa::Portable).expect("always there"), function, &x);
             for isa in Isa::available() {
                 let y = map(Path::new(isa).expect("available"), function, &x);

@@ -25,6 +25,7 @@ pub(crate) use neon::Neon;
 pub(crate) use portable::Portable;
 
 use crate::isa::Kernel;
+use crate::math::ROUND;
 
 /// Lanes of a vector.
 pub(crate) const LANES: usize = 16;
@@ -138,10 +139,12 @@ pub(crate) trait Simd: Copy + 'static {
         self.splat(0.0)
     }
 
-    /// x * 2^n for |x| of 0.5..=2 and n of -252..=254. In two factors, so that results below 2^-126 are rounded to subnormals
+    /// x * 2^n for |x| of 0.5..=2 and whole n of -252..=254. In two factors, so that results below 2^-126 are rounded to subnormals
     /// like any other.
     #[inline(always)]
-    fn ldexp(self, x: Self::F32, n: Self::I32) -> Self::F32 {
+    fn ldexp(self, x: Self::F32, n: Self::F32) -> Self::F32 {
+        let round = self.splat(ROUND);
+        let n = self.sub_i32(self.to_bits(self.add(n, round)), self.to_bits(round));
         let half = self.halve_i32(n);
         self.mul(self.mul(x, power_of_two(self, half)), power_of_two(self, self.sub_i32(n, half)))
     }
@@ -190,7 +193,7 @@ mod tests {
                     s.to_f32(s.to_bits(b)),
                     s.ldexp(
                         s.splat(1.1),
-                        s.sub_i32(s.and_i32(s.to_bits(a), s.splat_i32(255)), s.splat_i32(150)),
+                        s.to_f32(s.sub_i32(s.and_i32(s.to_bits(a), s.splat_i32(255)), s.splat_i32(150))),
                     ),
                 ] {
                     let mut out = [0.0; LANES];

@@ -344,14 +344,14 @@ fn rows_of_piece(out: &Slot, threads: usize) -> usize {
     out.rows.div_ceil(2 * threads).min(ROW_PIECE_BYTES / out.stride_bytes).max(1)
 }
 
-/// Into how many parts the heads that share keys are split, so that there is work for every thread. Groups of few rows are no
-/// work beside those of many: with one token each of some sequences and a chunk of a prompt, the chunk is what is shared out.
+/// Into how many parts the heads that share keys are split, so that there is work for every thread; no more, as each part reads all
+/// the keys. Groups of few rows are no work beside those of many: with one token each of some sequences and a chunk of a prompt, the
+/// chunk is what is shared out.
 fn head_parts(heads: usize, kv_heads: usize, groups: &[Range<usize>], threads: usize) -> usize {
-    let wanted = if threads == 1 { 1 } else { 3 * threads };
     let largest = groups.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
     let large = groups.iter().filter(|group| 2 * group.len() > largest).count();
     let shared_by = heads / kv_heads;
-    let parts = wanted.div_ceil(large.max(1) * kv_heads).min(shared_by);
+    let parts = threads.div_ceil(large.max(1) * kv_heads).min(shared_by);
     // Of few heads, parts of one size.
     if shared_by <= 4 && !shared_by.is_multiple_of(parts) { shared_by } else { parts }
 }

@@ -30,8 +30,8 @@ pub(super) trait HistoryBlock: Copy {
     /// `start < head_dim`, the slot was stored, and the block is complete.
     unsafe fn value<S: Simd>(self, s: S, slot: usize, start: usize) -> S::F32;
 
-    /// Asks for the block's memory ahead of time.
-    fn prefetch<S: Simd>(self, s: S, head_dim: usize);
+    /// Asks for line `index` of the block's memory ahead of time; it has about `head_dim` lines.
+    fn prefetch<S: Simd>(self, s: S, index: usize);
 }
 
 #[derive(Clone, Copy)]
@@ -79,11 +79,8 @@ impl HistoryBlock for CachedBlock {
     }
 
     #[inline(always)]
-    fn prefetch<S: Simd>(self, s: S, head_dim: usize) {
-        let bytes = KV_BLOCK * (head_dim + self.value_stride) * size_of::<u16>();
-        for offset in (0..bytes).step_by(LINE) {
-            s.prefetch(self.keys.cast::<u8>().wrapping_add(offset)); // values stand behind the keys
-        }
+    fn prefetch<S: Simd>(self, s: S, index: usize) {
+        s.prefetch(self.keys.cast::<u8>().wrapping_add(index * LINE)); // values stand behind the keys
     }
 }
 
@@ -139,42 +136,55 @@ impl HistoryBlock for SpanBlock {
     }
 
     #[inline(always)]
-    fn prefetch<S: Simd>(self, _s: S, _head_dim: usize) {} // just written, so still near
+    fn prefetch<S: Simd>(self, _s: S, _index: usize) {} // just written, so still near
 }
 
-/// A few blocks that were converted, from block `first` on.
+/// Keys or values of a few blocks that were converted, from block `first` on.
 #[derive(Clone, Copy)]
 pub(super) struct NearHistory {
-    pub(super) keys: *mut f32,
-    pub(super) values: *mut f32,
+    pub(super) at: *mut f32,
     pub(super) first: usize,
     pub(super) head_dim: usize,
 }
 
+/// The keys of a block, or its values.
 #[derive(Clone, Copy)]
 pub(super) struct NearBlock {
-    keys: *mut f32,
-    values: *mut f32,
+    at: *mut f32,
     value_stride: usize,
 }
 
 impl NearHistory {
-    /// Converts a block; of the values, those of its first `stored` positions.
+    /// Converts the keys of a block.
+    ///
+    /// # Safety
+    /// There is room for the block of this index; it is complete.
+    #[inline(always)]
+    pub(super) unsafe fn convert_keys<S: Simd>(self, s: S, index: usize, block: impl HistoryBlock) {
+        let near = self.block(index);
+        for d in 0..self.head_dim {
+            // SAFETY: a near block has as many lines of keys as any other.
+            unsafe { s.store(block.key(s, d), near.at.add(d * KV_BLOCK)) };
+        }
+    }
+
+    /// Converts the values of a block's first `stored` positions.
     ///
     /// # Safety
     /// There is room for the block of this index; it is complete, and so many of its positions are stored.
     #[inline(always)]
-    pub(super) unsafe fn convert<S: Simd>(self, s: S, index: usize, block: impl HistoryBlock, stored: usize) {
-        let NearBlock { keys, values, value_stride } = self.block(index);
-        // SAFETY: a near block has as many lines of keys and rows of values as any other.
-        unsafe {
-            for d in 0..self.head_dim {
-                s.store(block.key(s, d), keys.add(d * KV_BLOCK));
-            }
-            for slot in 0..stored {
-                for start in (0..value_stride).step_by(LANES) {
-                    s.store(block.value(s, slot, start), values.add(slot * value_stride + start));
-                }
+    pub(super) unsafe fn convert_values<S: Simd>(
+        self,
+        s: S,
+        index: usize,
+        block: impl HistoryBlock,
+        stored: usize,
+    ) {
+        let NearBlock { at, value_stride } = self.block(index);
+        for slot in 0..stored {
+            for start in (0..value_stride).step_by(LANES) {
+                // SAFETY: a near block has as many rows of values as any other.
+                unsafe { s.store(block.value(s, slot, start), at.add(slot * value_stride + start)) };
             }
         }
     }
@@ -187,12 +197,8 @@ impl History for NearHistory {
 
     #[inline(always)]
     fn block(self, index: usize) -> NearBlock {
-        let (at, value_stride) = (index - self.first, padded(self.head_dim));
-        NearBlock {
-            keys: self.keys.wrapping_add(at * self.head_dim * KV_BLOCK),
-            values: self.values.wrapping_add(at * value_stride * KV_BLOCK),
-            value_stride,
-        }
+        let value_stride = padded(self.head_dim);
+        NearBlock { at: self.at.wrapping_add((index - self.first) * value_stride * KV_BLOCK), value_stride }
     }
 }
 
@@ -200,15 +206,15 @@ impl HistoryBlock for NearBlock {
     #[inline(always)]
     unsafe fn key<S: Simd>(self, s: S, d: usize) -> S::F32 {
         // SAFETY: a block has head_dim lines of 16 keys.
-        unsafe { s.load(self.keys.add(d * KV_BLOCK)) }
+        unsafe { s.load(self.at.add(d * KV_BLOCK)) }
     }
 
     #[inline(always)]
     unsafe fn value<S: Simd>(self, s: S, slot: usize, start: usize) -> S::F32 {
         // SAFETY: value rows are padded to whole vectors.
-        unsafe { s.load(self.values.add(slot * self.value_stride + start)) }
+        unsafe { s.load(self.at.add(slot * self.value_stride + start)) }
     }
 
     #[inline(always)]
-    fn prefetch<S: Simd>(self, _s: S, _head_dim: usize) {} // just converted
+    fn prefetch<S: Simd>(self, _s: S, _index: usize) {} // just converted
 }

@@ -1,12 +1,12 @@
-//! Softmax over past positions, thirty-two at a time, in one pass.
+//! Softmax over past positions, sixty-four at a time, in one pass.
 //!
-//! A query walks over pairs of blocks of sixteen positions from position 0 on, keeps the largest score so far, and rescales
-//! what it has when a pair brings a larger one. The order depends on positions alone, so a prompt may be cut into
+//! A query walks over groups of four blocks of sixteen positions from position 0 on, keeps the largest score so far, and rescales
+//! what it has when a group brings a larger one. The order depends on positions alone, so a prompt may be cut into
 //! chunks anywhere without changing a bit. Keys lie transposed (a line holds one element of sixteen positions), so
 //! scores need no sums across lanes; up to four queries share each key and value that is loaded.
 //!
-//! Cached keys and values are f16. A few queries convert them as they load them; many, as a prompt has, go together over
-//! two blocks at a time, which are converted once for all.
+//! Cached keys and values are f16. A few queries convert them as they load them. Many, as a prompt has, go together: the keys of a
+//! group are converted once, all queries take their scores, then the values are, and all take their sums.
 
 #![allow(clippy::needless_range_loop, reason = "loops of constant length over several register arrays")]
 
@@ -16,7 +16,7 @@ use std::ops::Range;
 use super::history::{History, HistoryBlock, NearHistory};
 use crate::isa::Kernel;
 use crate::kv::{KV_BLOCK, MAX_HEAD_DIM, padded};
-use crate::math::exp;
+use crate::math::exp2;
 use crate::plane::{Plane, QuantPlane};
 use crate::quant::{self, BLOCK};
 use crate::simd::{LANES, Simd};
@@ -43,12 +43,16 @@ struct Query {
 #[repr(align(64))]
 struct Scratch {
     states: [[f32; States::width(MAX_HEAD_DIM)]; MAX_QUERIES],
-    keys: [[f32; MAX_HEAD_DIM * KV_BLOCK]; NEAR_BLOCKS],
-    values: [[f32; MAX_HEAD_DIM * KV_BLOCK]; NEAR_BLOCKS],
+    weights: [Weights; MAX_QUERIES],
+    /// Keys of a group, and then its values.
+    near: [[f32; MAX_HEAD_DIM * KV_BLOCK]; GROUP],
 }
 
-/// What queries have gathered, each in a few vectors: the largest score (in the first lane), the sum of weights by lane, the sums
-/// of weighted values.
+/// What a query weighs the values of a group with.
+type Weights = [[f32; KV_BLOCK]; GROUP];
+
+/// What queries have gathered, each in a few vectors: the largest score (in the first lane, as a power of two), the sum of weights
+/// by lane, the sums of weighted values.
 #[derive(Clone, Copy)]
 struct States {
     at: *mut f32,
@@ -174,7 +178,7 @@ impl Heads {
 }
 
 /// What the queries see, into the states of the scratch. `count` of them count; a few convert what they load, for many it is
-/// converted once, a few blocks at a time.
+/// converted once.
 #[inline(always)]
 fn gather<S: Simd, H: History>(
     s: S,
@@ -184,221 +188,291 @@ fn gather<S: Simd, H: History>(
     queries: &[Query],
     count: usize,
 ) {
-    // SAFETY: the scratch has room for the states of all queries and for NEAR_BLOCKS blocks of heads of MAX_HEAD_DIM.
+    // SAFETY: the scratch has room for the states and weights of all queries and for a group of heads of MAX_HEAD_DIM.
     unsafe {
+        let weights: *mut Weights = (&raw mut (*scratch).weights).cast();
         let states = States::new((&raw mut (*scratch).states).cast(), head_dim);
         states.clear(s, queries.len());
+        let tile =
+            |at: usize, queries| Seen { queries, states: states.from(at), weights: weights.wrapping_add(at) };
         if !H::CONVERTS || count <= FEW_QUERIES {
             for at in (0..count).step_by(4) {
-                let (far, states, queries) = (at == 0, states.from(at), &queries[at..count.min(at + 4)]);
-                let blocks = 0..blocks_seen(queries);
+                let queries = &queries[at..count.min(at + 4)];
+                let (blocks, far, seen) = (0..blocks_seen(queries), at == 0, tile(at, queries));
                 match queries.len() {
-                    1 => s.call(Tile::<_, 1> { history, blocks, far, head_dim, queries, states }),
-                    2 => s.call(Tile::<_, 2> { history, blocks, far, head_dim, queries, states }),
-                    3 => s.call(Tile::<_, 3> { history, blocks, far, head_dim, queries, states }),
-                    _ => s.call(Tile::<_, 4> { history, blocks, far, head_dim, queries, states }),
+                    1 => s.call(Walk::<_, 1> { history, blocks, far, head_dim, seen }),
+                    2 => s.call(Walk::<_, 2> { history, blocks, far, head_dim, seen }),
+                    3 => s.call(Walk::<_, 3> { history, blocks, far, head_dim, seen }),
+                    _ => s.call(Walk::<_, 4> { history, blocks, far, head_dim, seen }),
                 }
             }
             return;
         }
-        let (keys, values) = ((&raw mut (*scratch).keys).cast(), (&raw mut (*scratch).values).cast());
-        let longest = queries.iter().map(|query| query.visible).max().unwrap_or(0);
-        let all = blocks_seen(queries);
-        for first in (0..all).step_by(NEAR_BLOCKS) {
-            let near = NearHistory { keys, values, first, head_dim };
-            let end = (first + NEAR_BLOCKS).min(all);
+        let longest = longest(queries);
+        let all = longest.div_ceil(KV_BLOCK);
+        let lines = head_dim.div_ceil(queries.len() / 4);
+        let tiles = queries.chunks_exact(4).enumerate().map(|(i, queries)| tile(4 * i, queries));
+        for first in (0..all).step_by(GROUP) {
+            let near = NearHistory { at: (&raw mut (*scratch).near).cast(), first, head_dim };
+            let end = (first + GROUP).min(all);
             for index in first..end {
-                near.convert(s, index, history.block(index), (longest - index * KV_BLOCK).min(KV_BLOCK));
+                near.convert_keys(s, index, history.block(index));
             }
-            for next in end..(end + NEAR_BLOCKS).min(all) {
-                history.block(next).prefetch(s, head_dim);
+            for (tile, seen) in tiles.clone().enumerate() {
+                // The next group is asked for a few lines at a time.
+                for next in end..(end + GROUP).min(all) {
+                    let block = history.block(next);
+                    for line in tile * lines..((tile + 1) * lines).min(head_dim) {
+                        block.prefetch(s, line);
+                    }
+                }
+                let blocks = first..blocks_seen(seen.queries).min(end);
+                s.call(Score { history: near, blocks, head_dim, seen });
             }
-            for (tile, queries) in queries.chunks_exact(4).enumerate() {
-                let blocks = first..blocks_seen(queries).clamp(first, end);
-                let states = states.from(4 * tile);
-                s.call(Tile::<_, 4> { history: near, blocks, far: false, head_dim, queries, states });
+            for index in first..end {
+                let stored = (longest - index * KV_BLOCK).min(KV_BLOCK);
+                near.convert_values(s, index, history.block(index), stored);
+            }
+            for seen in tiles.clone() {
+                let blocks = first..blocks_seen(seen.queries).min(end);
+                s.call(Weigh { history: near, blocks, head_dim, seen });
             }
         }
     }
 }
 
+/// Positions that one of the queries sees.
+#[inline(always)]
+fn longest(queries: &[Query]) -> usize {
+    queries.iter().map(|query| query.visible).max().unwrap_or(0)
+}
+
 /// Blocks up to the last position that one of the queries sees.
 #[inline(always)]
 fn blocks_seen(queries: &[Query]) -> usize {
-    let longest = queries.iter().map(|query| query.visible).max().unwrap_or(0);
-    longest.div_ceil(KV_BLOCK)
+    longest(queries).div_ceil(KV_BLOCK)
 }
 
-/// Q queries over some blocks of a history, from an even one on.
-struct Tile<'a, H, const Q: usize> {
+/// Up to four queries, what they have gathered, and what they weigh the present group with.
+#[derive(Clone, Copy)]
+struct Seen<'a> {
+    queries: &'a [Query],
+    /// Of these queries; written before.
+    states: States,
+    weights: *mut Weights,
+}
+
+/// Q queries over some blocks of a history, from the first on.
+struct Walk<'a, H, const Q: usize> {
     history: H,
     blocks: Range<usize>,
     /// The history comes from memory: no other tile has just read it.
     far: bool,
     head_dim: usize,
     /// Q of them.
-    queries: &'a [Query],
-    /// Of these queries; written before.
-    states: States,
+    seen: Seen<'a>,
 }
 
-impl<H: History, const Q: usize> Kernel for Tile<'_, H, Q> {
+impl<H: History, const Q: usize> Kernel for Walk<'_, H, Q> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        match (Q, S::WIDE) {
-            (1, true) => self.walk::<S, 8, 8>(s),
-            (1, false) | (2, true) => self.walk::<S, 4, 4>(s),
-            (2, false) | (_, true) => self.walk::<S, 2, 2>(s),
-            (_, false) => self.walk::<S, 1, 2>(s),
+        let Walk { history, head_dim, seen, .. } = self;
+        for first in self.blocks.clone().step_by(GROUP) {
+            let blocks = first..(first + GROUP).min(self.blocks.end);
+            // The next group is asked for while this one is multiplied, line by line: all at once they would be in each other's way.
+            let next = blocks.end..(blocks.end + GROUP).min(self.blocks.end);
+            let next = if self.far { next } else { 0..0 };
+            score::<S, H, Q>(s, history, blocks.clone(), next, head_dim, seen);
+            weigh::<S, H, Q>(s, history, blocks, head_dim, seen);
         }
     }
 }
 
-impl<H: History, const Q: usize> Tile<'_, H, Q> {
-    /// Takes G blocks at a time, a whole number of pairs; scores of B blocks are computed together, so that enough sums are
-    /// under way.
+/// Scores of four queries for a group, or its beginning.
+struct Score<'a> {
+    history: NearHistory,
+    blocks: Range<usize>,
+    head_dim: usize,
+    seen: Seen<'a>,
+}
+
+impl Kernel for Score<'_> {
+    type Output = ();
+
     #[inline(always)]
-    fn walk<S: Simd, const B: usize, const G: usize>(self, s: S) {
-        assert_eq!(self.queries.len(), Q);
-        let scale = s.splat(1.0 / (self.head_dim as f32).sqrt());
-        for first in self.blocks.clone().step_by(G) {
-            let n = (self.blocks.end - first).min(G);
-            let mut blocks = [self.history.block(first); G];
-            for (i, block) in blocks.iter_mut().enumerate().take(n) {
-                *block = self.history.block(first + i);
-            }
-            if self.far {
-                for next in first + G..(first + 2 * G).min(self.blocks.end) {
-                    self.history.block(next).prefetch(s, self.head_dim);
-                }
-            }
-            let mut scores = [[s.zero(); Q]; G];
-            for some in (0..G).step_by(B) {
-                for d in 0..self.head_dim {
-                    let mut q = [s.zero(); Q];
-                    for j in 0..Q {
-                        // SAFETY: a query has head_dim elements.
-                        q[j] = s.splat(unsafe { self.queries[j].q.add(d).read() });
-                    }
-                    for i in some..some + B {
-                        // SAFETY: d < head_dim; blocks are complete before this step.
-                        let key = unsafe { blocks[i].key(s, d) };
-                        for j in 0..Q {
-                            scores[i][j] = s.fma(q[j], key, scores[i][j]);
-                        }
-                    }
-                }
-            }
-            for i in (0..n).step_by(2) {
-                let mut counts = [[0; 2]; Q];
-                let mut pair = [[s.zero(); 2]; Q];
-                for j in 0..Q {
-                    for half in 0..2 {
-                        pair[j][half] = s.mul(scores[i + half][j], scale);
-                        let before = (first + i + half) * KV_BLOCK;
-                        counts[j][half] = self.queries[j].visible.saturating_sub(before).min(KV_BLOCK);
-                    }
-                }
-                // SAFETY: the states are written, and each query sees so many positions of the blocks, which are stored.
-                unsafe { absorb(s, [blocks[i], blocks[i + 1]], &pair, &counts, self.states) };
-            }
-        }
+    fn run<S: Simd>(self, s: S) {
+        score::<S, NearHistory, 4>(s, self.history, self.blocks, 0..0, self.head_dim, self.seen);
     }
 }
 
-/// The weights of a pair of blocks for each of Q queries.
-#[repr(align(64))]
-struct Weights<const Q: usize>([[[f32; KV_BLOCK]; 2]; Q]);
+/// Weighted values of a group for four queries that have their scores.
+struct Weigh<'a> {
+    history: NearHistory,
+    blocks: Range<usize>,
+    head_dim: usize,
+    seen: Seen<'a>,
+}
 
-/// Takes a pair of blocks into the states; query j sees the first `counts[j]` positions of each.
-///
-/// # Safety
-/// The states of Q queries are written, and hold a score already if one of them sees nothing of the pair. The first
-/// `counts[j]` positions of the blocks are stored.
-#[inline(always)]
-unsafe fn absorb<S: Simd, B: HistoryBlock, const Q: usize>(
-    s: S,
-    blocks: [B; 2],
-    scores: &[[S::F32; 2]; Q],
-    counts: &[[usize; 2]; Q],
-    states: States,
-) {
-    let chunks = states.head_dim.div_ceil(LANES);
-    let mut weights = Weights([[[0.0; KV_BLOCK]; 2]; Q]);
-    let mut seen = *scores;
-    // In phases, so that the chains of several queries are under way at once.
-    for j in 0..Q {
-        for half in 0..2 {
-            seen[j][half] = s.first(counts[j][half], scores[j][half], s.splat(f32::NEG_INFINITY));
-        }
+impl Kernel for Weigh<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        weigh::<S, NearHistory, 4>(s, self.history, self.blocks, self.head_dim, self.seen);
     }
+}
+
+/// Writes the weights of Q queries for the positions of a group, and takes them into the sums of weights; asks for the blocks
+/// `next` meanwhile.
+#[inline(always)]
+fn score<S: Simd, H: History, const Q: usize>(
+    s: S,
+    history: H,
+    blocks: Range<usize>,
+    next: Range<usize>,
+    head_dim: usize,
+    seen: Seen<'_>,
+) {
+    if blocks.is_empty() {
+        return;
+    }
+    let mut scores = [[s.zero(); GROUP]; Q];
+    match (Q, S::WIDE) {
+        (_, true) if blocks.len() > 2 => {
+            multiply::<S, H, Q, 4>(s, history, &blocks, &next, head_dim, &seen, &mut scores)
+        }
+        (1, false) => multiply::<S, H, Q, 4>(s, history, &blocks, &next, head_dim, &seen, &mut scores),
+        (_, true) | (2, false) => {
+            multiply::<S, H, Q, 2>(s, history, &blocks, &next, head_dim, &seen, &mut scores)
+        }
+        _ => multiply::<S, H, Q, 1>(s, history, &blocks, &next, head_dim, &seen, &mut scores),
+    }
+    let visible = |j: usize| seen.queries[j].visible.saturating_sub(blocks.start * KV_BLOCK);
     let mut largest = [0.0; Q];
     for j in 0..Q {
-        largest[j] = s.largest(s.max(seen[j][0], seen[j][1]));
+        if visible(j) < GROUP * KV_BLOCK {
+            for i in 0..GROUP {
+                let n = visible(j).saturating_sub(i * KV_BLOCK).min(KV_BLOCK);
+                scores[j][i] = s.first(n, scores[j][i], s.splat(f32::NEG_INFINITY));
+            }
+        }
+        let [a, b, c, d] = scores[j];
+        largest[j] = s.largest(s.max(s.max(a, b), s.max(c, d)));
     }
-    // SAFETY: the states are written, and have a vector for each chunk behind two others; a row of weights has 16 places.
-    unsafe {
-        for j in 0..Q {
-            let state = states.of(j);
-            if largest[j] > state.read() {
-                let shrink = exp(s, s.splat(state.read() - largest[j]));
-                state.write(largest[j]);
-                for vector in 1..2 + chunks {
-                    let at = state.add(vector * LANES);
-                    s.store(s.mul(s.load(at), shrink), at);
+    // Scores are scaled, and then powers of two are taken of them and not of e.
+    let scale = std::f32::consts::LOG2_E / (head_dim as f32).sqrt();
+    for j in 0..Q {
+        let state = seen.states.of(j);
+        // SAFETY: the states are written, as are the vectors behind the first two for each chunk of the head; there is a row of
+        // weights for each query.
+        unsafe {
+            let largest = largest[j] * scale;
+            if largest > state.read() {
+                let shrink = exp2(s, s.splat(state.read() - largest));
+                state.write(largest);
+                for at in (LANES..States::width(head_dim)).step_by(LANES) {
+                    s.store(s.mul(s.load(state.add(at)), shrink), state.add(at));
+                }
+            }
+            let mut total = s.load(state.add(LANES));
+            let largest = s.splat(-state.read());
+            for i in 0..GROUP {
+                if visible(j) <= i * KV_BLOCK {
+                    break;
+                }
+                let weight = exp2(s, s.fma(scores[j][i], s.splat(scale), largest));
+                s.store(weight, (*seen.weights.add(j))[i].as_mut_ptr());
+                total = s.add(total, weight);
+            }
+            s.store(total, state.add(LANES));
+        }
+    }
+}
+
+/// Products of Q queries and the keys of a group; those of B blocks are computed together, so that enough sums are under way.
+#[inline(always)]
+fn multiply<S: Simd, H: History, const Q: usize, const B: usize>(
+    s: S,
+    history: H,
+    blocks: &Range<usize>,
+    next: &Range<usize>,
+    head_dim: usize,
+    seen: &Seen<'_>,
+    scores: &mut [[S::F32; GROUP]; Q],
+) {
+    let last = blocks.end - 1;
+    for first in (0..blocks.len()).step_by(B) {
+        let mut keys = [history.block(last); B];
+        let mut ahead = keys;
+        for i in 0..B {
+            keys[i] = history.block((blocks.start + first + i).min(last));
+            ahead[i] = history.block((next.start + first + i).min(next.end.max(1) - 1));
+        }
+        let mut sums = [[s.zero(); B]; Q];
+        for d in 0..head_dim {
+            let mut q = [s.zero(); Q];
+            for j in 0..Q {
+                // SAFETY: a query has head_dim elements.
+                q[j] = s.splat(unsafe { seen.queries[j].q.add(d).read() });
+            }
+            for i in 0..B {
+                // SAFETY: d < head_dim; blocks are complete before this step.
+                let key = unsafe { keys[i].key(s, d) };
+                if !next.is_empty() {
+                    ahead[i].prefetch(s, d);
+                }
+                for j in 0..Q {
+                    sums[j][i] = s.fma(q[j], key, sums[j][i]);
                 }
             }
         }
         for j in 0..Q {
-            let total = states.of(j).add(LANES);
-            let mut sum = s.load(total);
-            let largest = s.splat(states.of(j).read());
-            for half in 0..2 {
-                let weight = exp(s, s.sub(seen[j][half], largest));
-                s.store(weight, weights.0[j][half].as_mut_ptr());
-                sum = s.add(sum, weight);
-            }
-            s.store(sum, total);
+            scores[j][first..first + B].copy_from_slice(&sums[j]);
         }
     }
+}
+
+/// Adds the weighted values of a group to the sums of Q queries.
+#[inline(always)]
+fn weigh<S: Simd, H: History, const Q: usize>(
+    s: S,
+    history: H,
+    blocks: Range<usize>,
+    head_dim: usize,
+    seen: Seen<'_>,
+) {
+    let chunks = head_dim.div_ceil(LANES);
     // As many vectors of each query as there are registers for.
     let together = if S::WIDE { 4 } else { 4 / Q };
     let mut chunk = 0;
-    // SAFETY: the chunks are within the head; the rest is as the caller says.
-    unsafe {
-        while together >= 4 && chunk + 4 <= chunks {
-            weigh::<S, B, Q, 4>(s, blocks, &weights, counts, chunk, states);
-            chunk += 4;
-        }
-        while together >= 2 && chunk + 2 <= chunks {
-            weigh::<S, B, Q, 2>(s, blocks, &weights, counts, chunk, states);
-            chunk += 2;
-        }
-        while chunk < chunks {
-            weigh::<S, B, Q, 1>(s, blocks, &weights, counts, chunk, states);
-            chunk += 1;
-        }
+    while together >= 4 && chunk + 4 <= chunks {
+        weigh_chunks::<S, H, Q, 4>(s, history, &blocks, chunk, &seen);
+        chunk += 4;
+    }
+    while together >= 2 && chunk + 2 <= chunks {
+        weigh_chunks::<S, H, Q, 2>(s, history, &blocks, chunk, &seen);
+        chunk += 2;
+    }
+    while chunk < chunks {
+        weigh_chunks::<S, H, Q, 1>(s, history, &blocks, chunk, &seen);
+        chunk += 1;
     }
 }
 
-/// Adds the weighted values of a pair of blocks, C vectors of the head from `chunk` on. Slots that a query does not see
-/// are not touched: they may hold anything.
-///
-/// # Safety
-/// As for `absorb`, and the chunks are within the head.
+/// C vectors of the head from `chunk` on. Slots that a query does not see are not touched: they may hold anything.
 #[inline(always)]
-unsafe fn weigh<S: Simd, B: HistoryBlock, const Q: usize, const C: usize>(
+fn weigh_chunks<S: Simd, H: History, const Q: usize, const C: usize>(
     s: S,
-    blocks: [B; 2],
-    weights: &Weights<Q>,
-    counts: &[[usize; 2]; Q],
+    history: H,
+    blocks: &Range<usize>,
     chunk: usize,
-    states: States,
+    seen: &Seen<'_>,
 ) {
-    let at = |j: usize, c: usize| states.of(j).wrapping_add((2 + chunk + c) * LANES);
-    // SAFETY: as the caller says; every query sees the shared slots.
+    let at = |j: usize, c: usize| seen.states.of(j).wrapping_add((2 + chunk + c) * LANES);
+    // SAFETY: the states and the weights of a group are written; the chunks are within the head; a slot is touched for those who see
+    // it, so it was stored.
     unsafe {
         let mut sums = [[s.zero(); C]; Q];
         for j in 0..Q {
@@ -406,24 +480,28 @@ unsafe fn weigh<S: Simd, B: HistoryBlock, const Q: usize, const C: usize>(
                 sums[j][c] = s.load(at(j, c));
             }
         }
-        for half in 0..2 {
+        for (i, index) in blocks.clone().enumerate() {
+            let block = history.block(index);
+            let visible = |j: usize| seen.queries[j].visible.saturating_sub(index * KV_BLOCK).min(KV_BLOCK);
             let mut shared = KV_BLOCK;
-            for count in counts {
-                shared = shared.min(count[half]);
+            for j in 0..Q {
+                shared = shared.min(visible(j));
             }
             for slot in 0..shared {
                 for c in 0..C {
-                    let value = blocks[half].value(s, slot, (chunk + c) * LANES);
+                    let value = block.value(s, slot, (chunk + c) * LANES);
                     for j in 0..Q {
-                        sums[j][c] = s.fma(s.splat(weights.0[j][half][slot]), value, sums[j][c]);
+                        let weight = s.splat((*seen.weights.add(j))[i][slot]);
+                        sums[j][c] = s.fma(weight, value, sums[j][c]);
                     }
                 }
             }
             for j in 0..Q {
-                for slot in shared..counts[j][half] {
+                for slot in shared..visible(j) {
                     for c in 0..C {
-                        let value = blocks[half].value(s, slot, (chunk + c) * LANES);
-                        sums[j][c] = s.fma(s.splat(weights.0[j][half][slot]), value, sums[j][c]);
+                        let value = block.value(s, slot, (chunk + c) * LANES);
+                        let weight = s.splat((*seen.weights.add(j))[i][slot]);
+                        sums[j][c] = s.fma(weight, value, sums[j][c]);
                     }
                 }
             }
@@ -440,5 +518,5 @@ unsafe fn weigh<S: Simd, B: HistoryBlock, const Q: usize, const C: usize>(
 const MAX_QUERIES: usize = 48;
 /// So few convert on their own: it takes as long as converting for all.
 const FEW_QUERIES: usize = 8;
-/// Blocks that are converted together.
-const NEAR_BLOCKS: usize = 2;
+/// Blocks of a group.
+const GROUP: usize = 4;

@@ -165,8 +165,8 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn ldexp(self, x: __m512, n: __m512i) -> __m512 {
-        intrinsic!(_mm512_scalef_ps(x, self.to_f32(n)))
+    fn ldexp(self, x: __m512, n: __m512) -> __m512 {
+        intrinsic!(_mm512_scalef_ps(x, n))
     }
 
     #[inline(always)]
