@@ -51,7 +51,7 @@ struct Scratch {
 /// What a query weighs the values of a group with.
 type Weights = [[f32; KV_BLOCK]; GROUP];
 
-/// What queries have gathered, each in a few vectors: the largest score (in the first lane, as a power of two), the sum of weights
+/// What queries have gathered, each in a few vectors: the largest score (in the first lane, as an exponent of two), the sum of weights
 /// by lane, the sums of weighted values.
 #[derive(Clone, Copy)]
 struct States {
@@ -226,16 +226,14 @@ fn gather<S: Simd, H: History>(
                         block.prefetch(s, line);
                     }
                 }
-                let blocks = first..blocks_seen(seen.queries).min(end);
-                s.call(Score { history: near, blocks, head_dim, seen });
+                s.call(Near { history: near, end, head_dim, seen, converted: Converted::Keys });
             }
             for index in first..end {
                 let stored = (longest - index * KV_BLOCK).min(KV_BLOCK);
                 near.convert_values(s, index, history.block(index), stored);
             }
             for seen in tiles.clone() {
-                let blocks = first..blocks_seen(seen.queries).min(end);
-                s.call(Weigh { history: near, blocks, head_dim, seen });
+                s.call(Near { history: near, end, head_dim, seen, converted: Converted::Values });
             }
         }
     }
@@ -290,37 +288,34 @@ impl<H: History, const Q: usize> Kernel for Walk<'_, H, Q> {
     }
 }
 
-/// Scores of four queries for a group, or its beginning.
-struct Score<'a> {
+/// Four queries over what was converted of a group.
+struct Near<'a> {
     history: NearHistory,
-    blocks: Range<usize>,
+    /// Behind the last block of the group.
+    end: usize,
     head_dim: usize,
     seen: Seen<'a>,
+    converted: Converted,
 }
 
-impl Kernel for Score<'_> {
+/// What of a group was converted.
+#[derive(Clone, Copy)]
+enum Converted {
+    Keys,
+    Values,
+}
+
+impl Kernel for Near<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        score::<S, NearHistory, 4>(s, self.history, self.blocks, 0..0, self.head_dim, self.seen);
-    }
-}
-
-/// Weighted values of a group for four queries that have their scores.
-struct Weigh<'a> {
-    history: NearHistory,
-    blocks: Range<usize>,
-    head_dim: usize,
-    seen: Seen<'a>,
-}
-
-impl Kernel for Weigh<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        weigh::<S, NearHistory, 4>(s, self.history, self.blocks, self.head_dim, self.seen);
+        let Near { history, end, head_dim, seen, converted } = self;
+        let blocks = history.first..blocks_seen(seen.queries).min(end);
+        match converted {
+            Converted::Keys => score::<S, NearHistory, 4>(s, history, blocks, 0..0, head_dim, seen),
+            Converted::Values => weigh::<S, NearHistory, 4>(s, history, blocks, head_dim, seen),
+        }
     }
 }
 
@@ -408,7 +403,9 @@ fn multiply<S: Simd, H: History, const Q: usize, const B: usize>(
         let mut ahead = keys;
         for i in 0..B {
             keys[i] = history.block((blocks.start + first + i).min(last));
-            ahead[i] = history.block((next.start + first + i).min(next.end.max(1) - 1));
+            if !next.is_empty() {
+                ahead[i] = history.block((next.start + first + i).min(next.end - 1));
+            }
         }
         let mut sums = [[s.zero(); B]; Q];
         for d in 0..head_dim {
