@@ -82,7 +82,7 @@ def test_the_conversation_of_all_languages() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "examples" / "conversation.py"], capture_output=True, text=True, timeout=120, check=True
     )
-    first, second = done.stdout.splitlines()
+    first, second = done.stdout.rstrip().split("\n", 1)  # an answer with steps has more lines than one
     assert first.startswith("[help_request] ") and len(first) > 40
     assert second.startswith("[") and "password" in second
 
