@@ -125,8 +125,8 @@ fn eight_at_once(model: Option<&Path>) -> Outcome<String> {
 fn beside_a_prompt(model: &Path) -> Outcome<String> {
     let config = EngineConfig::default().max_concurrent(8).kv_cache_bytes(96 << 20);
     let engine = Engine::open(config.responder(ModelSource::Path(model.to_owned())))?;
-    // A pool for some 4,400 tokens that was used before: what never was has to come from the system first, which takes as long as
-    // many tokens.
+    // A pool for some 4,400 tokens that was used before: memory that never was has to come from the system first, in pages that
+    // are large, so a few steps would wait for it.
     first_token(&engine, &long_prompt("before", 4000))?;
     let mut ratios = Vec::new();
     for round in 0..ROUNDS {

@@ -2,7 +2,7 @@
 //!
 //! The polynomials are our own minimax fits; their errors are asserted by the tests below. NaN in, NaN out.
 
-use crate::simd::Simd;
+use crate::simd::{ROUND, Simd};
 
 /// e^x. Zero below -104, infinite above 88.73, as f32 rounds; relative error below 1.3e-7 between.
 ///
@@ -20,7 +20,7 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::F32) -> S::F32 {
     s.ldexp(power, n)
 }
 
-/// 2^x for x up to 1, but at least 2^-126: what is less would be subnormal, which takes a processor a hundred times as long.
+/// 2^x for x up to 1, but at least 2^-126: what is less would be subnormal, with which many processors are slow.
 /// Relative error below 1e-7.
 ///
 /// x = n + r with |r| <= 1/2; 2^r = 1 + r p(r), p of degree 5 (fit error 2e-9).
@@ -63,9 +63,6 @@ fn polynomial<S: Simd, const N: usize>(s: S, x: S::F32, coefficients: &[f32; N])
     }
     y
 }
-
-/// 1.5 * 2^23: adding it leaves the nearest integer (ties to even) in the low bits of the mantissa.
-pub(crate) const ROUND: f32 = 12_582_912.0;
 
 const EXP_LOWEST: f32 = -110.0;
 const EXP_HIGHEST: f32 = 89.0;

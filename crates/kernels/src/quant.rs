@@ -15,9 +15,8 @@
 
 use std::ops::Range;
 
-use crate::math::ROUND;
 use crate::plane::{Plane, QuantPlane};
-use crate::simd::{LANES, Simd};
+use crate::simd::{LANES, ROUND, Simd};
 
 /// Quantizes some rows and blocks of `x` into `out`.
 ///

@@ -25,10 +25,12 @@ pub(crate) use neon::Neon;
 pub(crate) use portable::Portable;
 
 use crate::isa::Kernel;
-use crate::math::ROUND;
 
 /// Lanes of a vector.
 pub(crate) const LANES: usize = 16;
+
+/// 1.5 * 2^23: adding it leaves the nearest integer (ties to even) in the low bits of the mantissa.
+pub(crate) const ROUND: f32 = 12_582_912.0;
 
 pub(crate) trait Simd: Copy + 'static {
     type F32: Copy;

@@ -218,11 +218,11 @@ fn gather<S: Simd, H: History>(
             for index in first..end {
                 near.convert_keys(s, index, history.block(index));
             }
-            for (tile, seen) in tiles.clone().enumerate() {
+            for (number, seen) in tiles.clone().enumerate() {
                 // The next group is asked for a few lines at a time.
                 for next in end..(end + GROUP).min(all) {
                     let block = history.block(next);
-                    for line in tile * lines..((tile + 1) * lines).min(head_dim) {
+                    for line in number * lines..((number + 1) * lines).min(head_dim) {
                         block.prefetch(s, line);
                     }
                 }
