@@ -2,7 +2,6 @@ package antiphon_test
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"slices"
 	"strconv"
@@ -75,38 +74,13 @@ func waited(b *testing.B) {
 	report(b, inGo, inC)
 }
 
-// What Go itself takes to hear of something that a thread of C does, without any of ours: from when it writes into a pipe to when
-// a goroutine has read it.
-func BenchmarkPipe(b *testing.B) {
-	var took []float64
-	for range b.N {
-		times, err := bare.Times()
-		if err != nil {
-			b.Fatal(err)
-		}
-		var time [8]byte
-		for {
-			if _, err := times.Read(time[:]); err != nil {
-				break
-			}
-			took = append(took, float64(bare.Now()-int64(binary.NativeEndian.Uint64(time[:]))))
-		}
-		_ = times.Close()
-	}
-	slices.Sort(took)
-	b.ReportMetric(took[len(took)/2], "go-ns/wake")
-}
-
 // both are two ways to one engine.
 func both(b *testing.B) (*antiphon.Engine, *bare.Engine) {
 	plain, err := bare.Open()
 	if err != nil {
 		b.Fatal(err)
 	}
-	engine, err := antiphon.Adopt(plain.Native())
-	if err != nil {
-		b.Fatal(err)
-	}
+	engine := antiphon.Adopt(plain.Native())
 	b.Cleanup(func() { _ = engine.Close() })
 	return engine, plain
 }

@@ -42,8 +42,8 @@
 // # Threads and goroutines
 //
 // An Engine may be used by any number of goroutines at once, a Conversation as well, in which one answer follows the other. An
-// answer that is waited for costs a goroutine, and no thread: the library says which streams can be read, and one of those who
-// wait hears it and wakes the others. So ten thousand may wait in Stream and Process. The other calls keep a thread each while they
+// answer that is waited for costs a goroutine: the library says which streams can be read, and one of those who wait hears it and
+// wakes the others. So ten thousand may wait in Stream and Process, and keep one thread. The other calls keep a thread each while they
 // run: eight short ones (Analyze, AnalyzeBatch, Embed) and eight long ones (Generate, Summarize, ...) at once in each engine;
 // more of them wait for their turn, in Go. AnalyzeBatch takes many texts through in few passes. An engine with a [Stage] does not
 // count the long ones, because a stage may ask for an answer itself.

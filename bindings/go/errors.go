@@ -114,8 +114,8 @@ var (
 	ErrIntegrityMismatch error = &kindError{-203, "integrity_mismatch"}
 	// ErrUnsupportedModel: a model needs something that this build does not have.
 	ErrUnsupportedModel error = &kindError{-204, "unsupported_model"}
-	// ErrIO: the operating system failed a read, a thread or a pipe.
-	ErrIO error = &kindError{codeIO, "io"}
+	// ErrIO: the operating system failed a read or a thread.
+	ErrIO error = &kindError{-205, "io"}
 	// ErrOutOfBudget: the request or model does not fit the memory limit.
 	ErrOutOfBudget error = &kindError{-206, "out_of_budget"}
 	// ErrHubUnavailable: the model hub cannot be reached.
@@ -172,7 +172,6 @@ const (
 	codeInvalidText      = -102
 	codeInvalidConfig    = -106
 	codeClosed           = -107
-	codeIO               = -205
 	codeDeadlineExceeded = -302
 	codeCancelled        = -303
 	codeInternal         = -901
@@ -187,9 +186,6 @@ var facts = map[int]Error{
 	},
 	codeInvalidText: {Kind: "invalid_text", Type: "VALIDATION", Severity: "LOW", Hint: "send a text in UTF-8 with something in it"},
 	codeClosed:      {Kind: "closed", Type: "SYSTEM", Severity: "MEDIUM", Hint: "open a new engine"},
-	codeIO: {
-		Kind: "io", Type: "SYSTEM", Severity: "HIGH", Hint: "check permissions, disk and limits of the process", Retryable: true,
-	},
 	codeDeadlineExceeded: {
 		Kind: "deadline_exceeded", Type: "API", Severity: "MEDIUM", Hint: "allow more time or lower the load", Retryable: true,
 	},

@@ -10,12 +10,8 @@ import (
 func Handles() int64 { return handles.Load() }
 
 // Adopt takes over an engine of the library's.
-func Adopt(native unsafe.Pointer) (*Engine, error) {
-	reader, err := newReader()
-	if err != nil {
-		return nil, err
-	}
-	return newEngine(newCore(native, reader, func() {})), nil
+func Adopt(native unsafe.Pointer) *Engine {
+	return newEngine(newCore(native, newReader(), func() {}))
 }
 
 // KindName is what the library calls the number of an error.

@@ -30,10 +30,7 @@ func openCore(config string, plugins *plugins) (*core, error) {
 		return nil, newError(codeInternal, fmt.Sprintf(
 			"the library has version %d of its interface, this program was built with %d", version, uint32(C.ANTIPHON_ABI_VERSION)))
 	}
-	reader, err := newReader()
-	if err != nil {
-		return nil, err
-	}
+	reader := newReader()
 	working, stop := context.WithCancel(context.Background())
 	native, err := nativePlugins(working, plugins)
 	if err != nil {

@@ -1,9 +1,7 @@
 #include "shim.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 /* A stream that is watched. It is in the queue at most once, so that waking never allocates. */
 typedef struct watch {
@@ -15,21 +13,20 @@ typedef struct watch {
 
 struct antiphon_go_queue {
   pthread_mutex_t lock;
+  pthread_cond_t filled;
   watch *first, *last;
-  int descriptor;
-  /* A byte is under way, and the reader has not come for what it tells. */
-  bool told;
 };
 
-antiphon_go_queue *antiphon_go_queue_new(int descriptor) {
+antiphon_go_queue *antiphon_go_queue_new(void) {
   antiphon_go_queue *queue = calloc(1, sizeof *queue);
   if (!queue) abort();
   pthread_mutex_init(&queue->lock, NULL);
-  queue->descriptor = descriptor;
+  pthread_cond_init(&queue->filled, NULL);
   return queue;
 }
 
 void antiphon_go_queue_free(antiphon_go_queue *queue) {
+  pthread_cond_destroy(&queue->filled);
   pthread_mutex_destroy(&queue->lock);
   free(queue);
 }
@@ -42,8 +39,7 @@ static void unlink_watch(watch *gone) {
   gone->queued = false;
 }
 
-/* On a thread of the engine. The lock is held for a few instructions by everyone, and the pipe has room: a byte is only
- * written when the one before was read. */
+/* On a thread of the engine. The lock is held for a few instructions by everyone. */
 static void wake(void *user_data) {
   watch *awake = user_data;
   antiphon_go_queue *queue = awake->queue;
@@ -54,12 +50,8 @@ static void wake(void *user_data) {
     *(queue->last ? &queue->last->after : &queue->first) = awake;
     queue->last = awake;
   }
-  bool tell = !queue->told;
-  queue->told = true;
   pthread_mutex_unlock(&queue->lock);
-  if (tell)
-    while (write(queue->descriptor, "", 1) < 0 && errno == EINTR) {
-    }
+  pthread_cond_signal(&queue->filled);
 }
 
 static void forget(void *user_data) {
@@ -83,11 +75,11 @@ antiphon_go_result antiphon_go_queue_watch(antiphon_go_queue *queue, antiphon_st
 size_t antiphon_go_queue_take(antiphon_go_queue *queue, uint64_t *ids, size_t capacity) {
   size_t count = 0;
   pthread_mutex_lock(&queue->lock);
+  while (!queue->first) pthread_cond_wait(&queue->filled, &queue->lock);
   while (count < capacity && queue->first) {
     ids[count++] = queue->first->id;
     unlink_watch(queue->first);
   }
-  if (!queue->first) queue->told = false;
   pthread_mutex_unlock(&queue->lock);
   return count;
 }

@@ -3,26 +3,20 @@ package antiphon
 // #include "shim.h"
 import "C"
 
-import (
-	"os"
-	"sync"
-)
+import "sync"
 
-// reader wakes those who wait for a stream. The library puts the number of a stream that can be read into a queue and, if the
-// queue was empty, a byte into a pipe. One of those who wait listens to the pipe, parked in the runtime's poller like one that
-// reads a socket, and wakes the others; when its own turn comes another one listens. So however many wait, no thread does, the
-// library never calls Go for it, and who waits alone is woken by the poller itself.
+// reader wakes those who wait for a stream. The library puts the number of a stream that can be read into a queue. One of those who
+// wait listens: blocked in C until the queue has something, so that a token finds it as soon as it would find a thread of C. It
+// wakes the others, and when its own turn comes another one listens. So however many wait, they keep one thread, and the library
+// never calls Go for it.
 type reader struct {
-	queue   *C.antiphon_go_queue
-	read    *os.File
-	written *os.File // Its end of the pipe is the library's.
+	queue *C.antiphon_go_queue
 
 	mutex   sync.Mutex
 	waiters map[uint64]*waiter
 	last    uint64
-	// Whether somebody listens, who alone touches the next two; and who waits without listening.
+	// Whether somebody listens, who alone touches the numbers; and who waits without listening.
 	listens bool
-	bytes   [1]byte
 	ids     [64]C.uint64_t
 	parked  map[*waiter]struct{}
 }
@@ -36,22 +30,12 @@ type waiter struct {
 	turn chan struct{}
 }
 
-func newReader() (*reader, error) {
-	read, written, err := os.Pipe()
-	if err != nil {
-		return nil, ioError(err)
+func newReader() *reader {
+	return &reader{
+		queue:   C.antiphon_go_queue_new(),
+		waiters: make(map[uint64]*waiter),
+		parked:  make(map[*waiter]struct{}),
 	}
-	r := &reader{read: read, written: written, waiters: make(map[uint64]*waiter), parked: make(map[*waiter]struct{})}
-	connection, err := written.SyscallConn()
-	if err == nil {
-		// Not written.Fd(), which would make it block.
-		err = connection.Control(func(descriptor uintptr) { r.queue = C.antiphon_go_queue_new(C.int(descriptor)) })
-	}
-	if err != nil {
-		_, _ = read.Close(), written.Close()
-		return nil, ioError(err)
-	}
-	return r, nil
 }
 
 // wait returns when a stream can be read, or has ended: also for one who was cancelled, which the library tells like a token.
@@ -81,18 +65,14 @@ func (r *reader) wait(w *waiter) {
 func (r *reader) listen() {
 	r.listens = true
 	r.mutex.Unlock()
-	// This cannot fail: the pipe is open for as long as somebody waits.
-	_, _ = r.read.Read(r.bytes[:])
+	count := int(C.antiphon_go_queue_take(r.queue, &r.ids[0], C.size_t(len(r.ids))))
 	r.mutex.Lock()
 	r.listens = false
-	for count := len(r.ids); count == len(r.ids); {
-		count = int(C.antiphon_go_queue_take(r.queue, &r.ids[0], C.size_t(len(r.ids))))
-		for _, id := range r.ids[:count] {
-			// Who is not there any more has left meanwhile.
-			if w := r.waiters[uint64(id)]; w != nil {
-				w.ready = true
-				r.wake(w)
-			}
+	for _, id := range r.ids[:count] {
+		// Who is not there any more has left meanwhile.
+		if w := r.waiters[uint64(id)]; w != nil {
+			w.ready = true
+			r.wake(w)
 		}
 	}
 }
@@ -122,13 +102,4 @@ func (r *reader) forget(w *waiter) {
 }
 
 // close is for when nobody waits any more.
-func (r *reader) close() {
-	C.antiphon_go_queue_free(r.queue)
-	_, _ = r.written.Close(), r.read.Close()
-}
-
-func ioError(err error) error {
-	failure := newError(codeIO, "a pipe could not be opened")
-	failure.causes = []error{err}
-	return failure
-}
+func (r *reader) close() { C.antiphon_go_queue_free(r.queue) }

@@ -58,11 +58,11 @@ bool antiphon_go_throw(uintptr_t thrown);
 
 /* queue.c */
 typedef struct antiphon_go_queue antiphon_go_queue;
-/* The streams that can be read, for one reader. It hears of them through `descriptor`: a byte when there are some again. */
-antiphon_go_queue *antiphon_go_queue_new(int descriptor);
+/* The streams that can be read, for one reader. */
+antiphon_go_queue *antiphon_go_queue_new(void);
 /* Has the stream come into the queue, as `id`, whenever it can be read. */
 antiphon_go_result antiphon_go_queue_watch(antiphon_go_queue *queue, antiphon_stream *stream, uint64_t id);
-/* Takes at most `capacity` of them. */
+/* Waits until there are some, and takes at most `capacity` of them. */
 size_t antiphon_go_queue_take(antiphon_go_queue *queue, uint64_t *ids, size_t capacity);
 /* Once no stream is watched any more. */
 void antiphon_go_queue_free(antiphon_go_queue *queue);

@@ -15,7 +15,6 @@ package bare
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 static int64_t now(void) {
   struct timespec time;
@@ -88,24 +87,6 @@ static int32_t delays(const antiphon_engine *engine, const char *text, int64_t *
   return status;
 }
 
-// Writes what time it is into a pipe, as often as the clock, from a thread of its own.
-static void *write_times(void *descriptor) {
-  for (int i = 0; i < 200; i++) {
-    for (int64_t until = now() + 100000; now() < until;) {
-    }
-    int64_t time = now();
-    if (write((int)(intptr_t)descriptor, &time, sizeof time) != sizeof time) break;
-  }
-  close((int)(intptr_t)descriptor);
-  return NULL;
-}
-
-static int start_times(int descriptor) {
-  pthread_t writer;
-  int failed = pthread_create(&writer, NULL, write_times, (void *)(intptr_t)descriptor);
-  return failed ? failed : pthread_detach(writer);
-}
-
 static atomic_bool working;
 static pthread_t worker;
 
@@ -129,7 +110,6 @@ import "C"
 
 import (
 	"fmt"
-	"os"
 	"time"
 	"unsafe"
 )
@@ -172,25 +152,6 @@ func (e *Engine) Delays(text string) ([]float64, error) {
 		took[i] = float64(delays[i])
 	}
 	return took, nil
-}
-
-// Times gives a pipe into which a thread of C writes what time it is, as often as the clock: eight bytes each.
-func Times() (*os.File, error) {
-	read, written, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	defer written.Close()
-	connection, err := written.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	var failed C.int
-	err = connection.Control(func(descriptor uintptr) { failed = C.start_times(C.dup(C.int(descriptor))) })
-	if failed != 0 {
-		return nil, fmt.Errorf("no thread: %d", failed)
-	}
-	return read, err
 }
 
 // Now is what the clock would say now.
