@@ -43,7 +43,7 @@ impl Loaded {
         let responders: Vec<_> = responders.into_iter().map(|(responder, _)| responder).collect();
         let weight_bytes = models.iter().map(|model| model.bytes as usize).sum();
         let text_bytes = analyst.iter().map(|analyst| analyst.text_bytes()).sum::<usize>()
-            + responders.iter().map(|responder| responder.tokenizer.bytes()).sum::<usize>();
+            + responders.iter().map(|responder| responder.text_bytes()).sum::<usize>();
         let plan = Plan::new(config, weight_bytes + text_bytes, &responders)?;
         let schedulers = responders
             .into_iter()

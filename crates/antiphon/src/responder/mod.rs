@@ -13,7 +13,7 @@ use antiphon_inference::decoder::{Decoder, DecoderConfig};
 use antiphon_inference::format::{Manifest, Package};
 use antiphon_inference::parallel::both;
 use antiphon_inference::template::ChatTemplate;
-use antiphon_inference::tokenizer::Tokenizer;
+use antiphon_inference::tokenizer::{Memo, Tokenizer};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -36,6 +36,8 @@ pub(crate) struct Responder {
     pub(crate) tokenizer: Tokenizer,
     /// None: the model can continue a text, but knows no turns.
     pub(crate) template: Option<ChatTemplate>,
+    /// The tokens of turns that may come again.
+    pub(crate) memo: Memo,
     /// Whether it does what it is told: a chat model of the host's own, or one whose card says so.
     pub(crate) is_instruct: bool,
     /// Prompt and answer together.
@@ -68,7 +70,13 @@ impl Responder {
         let fingerprint = package.fingerprint()?.to_owned();
         let says_so = |manifest: &Manifest| manifest.card.get("instruct") == Some(&true.into());
         let is_instruct = template.is_some() && package.manifest.as_ref().is_none_or(says_so);
-        Ok(Self { name, fingerprint, decoder, tokenizer, template, is_instruct, context_tokens })
+        let memo = Memo::new();
+        Ok(Self { name, fingerprint, decoder, tokenizer, template, memo, is_instruct, context_tokens })
+    }
+
+    /// About the bytes of what reads and writes text: the vocabulary, and turns that may come again.
+    pub(crate) fn text_bytes(&self) -> usize {
+        self.tokenizer.bytes() + Memo::BYTES
     }
 
     pub(crate) fn is_end(&self, token: u32) -> bool {

@@ -13,13 +13,13 @@ use crate::request::{Generate, Message, Request, Role};
 impl Responder {
     /// The prompt of a message, with its analysis.
     pub(crate) fn prompt(&self, request: &Request, analysis: &Analysis) -> Result<Vec<u32>> {
-        self.fit(turns(request, analysis), &request.options)
+        self.fit(&request.tenant_id, turns(request, analysis), &request.options)
     }
 
     /// The prompt of chat turns, or of a text as it stands.
     pub(crate) fn continuation(&self, request: &Generate) -> Result<Vec<u32>> {
         let Some(prompt) = &request.prompt else {
-            return self.fit(request.messages.clone(), &request.options);
+            return self.fit(&request.tenant_id, request.messages.clone(), &request.options);
         };
         let mut tokens: Vec<u32> = self.tokenizer.bos().into_iter().collect();
         tokens.extend(self.tokenizer.encode_text(prompt)?);
@@ -30,7 +30,7 @@ impl Responder {
     }
 
     /// Renders the turns; leaves the oldest out while there is no room, never the system text and never the last turn.
-    fn fit(&self, mut messages: Vec<Message>, options: &RequestOptions) -> Result<Vec<u32>> {
+    fn fit(&self, tenant: &str, mut messages: Vec<Message>, options: &RequestOptions) -> Result<Vec<u32>> {
         let template = self.template.as_ref().ok_or_else(|| {
             let what = format!("model `{}` has no chat template, expected one (or a raw prompt)", self.name);
             Error::new(ErrorKind::UnsupportedModel, what)
@@ -46,7 +46,7 @@ impl Responder {
             let kept =
                 messages.iter().zip(&turns).filter(|(_, turn)| turn.is_none_or(|turn| turn >= left_out));
             let kept: Vec<template::Message> = kept.map(|(message, _)| to_template(message)).collect();
-            template.encode(&self.tokenizer, &kept)
+            template.encode_again(&self.tokenizer, &self.memo, tenant, &kept)
         };
         let truncates = options.overflow == Overflow::TruncateOldest;
         let mut tokens = encoded(0)?;

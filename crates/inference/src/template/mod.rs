@@ -16,7 +16,7 @@ use minijinja::{Environment, ErrorKind as RenderErrorKind, Value, context};
 use self::sandbox::Capped;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Package;
-use crate::tokenizer::{MAX_TEXT_BYTES, Part, Tokenizer};
+use crate::tokenizer::{MAX_TEXT_BYTES, Memo, Part, Tokenizer};
 
 /// A model's chat template, ready to render.
 pub struct ChatTemplate {
@@ -93,15 +93,22 @@ impl ChatTemplate {
     /// `Unsupported` if the template drops a message or changes it in a way that cannot be followed.
     pub fn encode(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Vec<u32>> {
         let (text, users) = self.marked(messages)?;
-        let mut parts = Vec::with_capacity(2 * users.len() + 1);
-        let mut at = 0;
-        for user in &users {
-            parts.push(Part::Template(&text[at..user.start]));
-            parts.push(Part::User(&text[user.clone()]));
-            at = user.end;
-        }
-        parts.push(Part::Template(&text[at..]));
-        tokenizer.encode_parts(&parts)
+        tokenizer.encode_parts(&parts(&text, &users))
+    }
+
+    /// The same tokens, those of turns that `memo` has of this owner from there.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_again(
+        &self,
+        tokenizer: &Tokenizer,
+        memo: &Memo,
+        owner: &str,
+        messages: &[Message],
+    ) -> Result<Vec<u32>> {
+        let (text, users) = self.marked(messages)?;
+        tokenizer.encode_parts_again(memo, owner, &parts(&text, &users))
     }
 
     /// The prompt of `messages` as text, the way the model sees it.
@@ -286,6 +293,19 @@ impl Marks {
             open.is_none() && messages.iter().zip(seen).all(|(message, seen)| seen || !needed(message));
         complete.then_some((text, users))
     }
+}
+
+/// A prompt in which these stretches are message content.
+fn parts<'a>(text: &'a str, users: &[Range<usize>]) -> Vec<Part<'a>> {
+    let mut parts = Vec::with_capacity(2 * users.len() + 1);
+    let mut at = 0;
+    for user in users {
+        parts.push(Part::Template(&text[at..user.start]));
+        parts.push(Part::User(&text[user.clone()]));
+        at = user.end;
+    }
+    parts.push(Part::Template(&text[at..]));
+    parts
 }
 
 fn check(messages: &[Message]) -> Result<()> {

@@ -8,7 +8,7 @@ use tokenizers::{
 
 use super::model::{byte_token, token_byte};
 use super::parts::{Pipeline, Prefix};
-use super::{Inner, MAX_TEXT_BYTES, SEGMENT_BYTES, Tokenizer, guarded};
+use super::{Inner, MAX_TEXT_BYTES, Memo, SEGMENT_BYTES, Tokenizer, guarded};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A message as the encoder sees it.
@@ -55,26 +55,24 @@ impl Tokenizer {
     /// # Errors
     /// `InputTooLong` if the parts together exceed [`MAX_TEXT_BYTES`], before anything is encoded.
     pub fn encode_parts(&self, parts: &[Part<'_>]) -> Result<Vec<u32>> {
-        check_length(parts.iter().map(|part| part.text().len()).sum())?;
-        let inner = &*self.0;
-        let mut ids = Vec::new();
-        // where a model prepends a space: at the start, or also after each added token
-        let mut fresh = true;
-        for part in parts.iter().filter(|part| !part.text().is_empty()) {
-            match part {
-                Part::User(text) => {
-                    inner.user(text, fresh, |_, _, encoded| {
-                        ids.extend(
-                            encoded.into_encoding(None, 0, OffsetType::None).map_err(broken)?.get_ids(),
-                        );
-                        Ok(true)
-                    })?;
-                    fresh = false;
-                }
-                Part::Template(text) => fresh = inner.template(text, fresh, &mut ids)?,
+        encode_each(parts, |part, fresh, ids| self.0.part(part, fresh, ids))
+    }
+
+    /// The same tokens, those of parts that `memo` has of this owner from there.
+    ///
+    /// # Errors
+    /// As [`Self::encode_parts`].
+    pub fn encode_parts_again(&self, memo: &Memo, owner: &str, parts: &[Part<'_>]) -> Result<Vec<u32>> {
+        encode_each(parts, |part, fresh, ids| {
+            let name = Memo::name(owner, part, fresh);
+            if let Some(fresh) = memo.recall(&name, ids) {
+                return Ok(fresh);
             }
-        }
-        Ok(ids)
+            let first = ids.len();
+            let fresh = self.0.part(part, fresh, ids)?;
+            memo.keep(name, &ids[first..], fresh);
+            Ok(fresh)
+        })
     }
 
     /// Encodes a message for the encoder: the frame around it, at most `max_tokens` in all.
@@ -141,6 +139,20 @@ impl Encoding {
 }
 
 impl Inner {
+    /// Encodes a part; tells whether what follows begins afresh, which is where a model may want a space.
+    fn part(&self, part: &Part<'_>, fresh: bool, ids: &mut Vec<u32>) -> Result<bool> {
+        match part {
+            Part::Template(text) => self.template(text, fresh, ids),
+            Part::User(text) => {
+                self.user(text, fresh, |_, _, encoded| {
+                    ids.extend(encoded.into_encoding(None, 0, OffsetType::None).map_err(broken)?.get_ids());
+                    Ok(true)
+                })?;
+                Ok(false)
+            }
+        }
+    }
+
     /// Encodes user text segment by segment; `take` gets each with its place, and says whether to go on.
     fn user(
         &self,
@@ -279,6 +291,20 @@ impl Inner {
                 && token_byte(&token.value).is_some()
                 && spelled() == Some(token.value.as_str())
     }
+}
+
+/// Has the parts encoded one after the other.
+fn encode_each(
+    parts: &[Part<'_>],
+    mut encode: impl FnMut(&Part<'_>, bool, &mut Vec<u32>) -> Result<bool>,
+) -> Result<Vec<u32>> {
+    check_length(parts.iter().map(|part| part.text().len()).sum())?;
+    // Where a model prepends a space: at the start, or also after each added token.
+    let (mut ids, mut fresh) = (Vec::new(), true);
+    for part in parts.iter().filter(|part| !part.text().is_empty()) {
+        fresh = encode(part, fresh, &mut ids)?;
+    }
+    Ok(ids)
 }
 
 fn moved(tokens: Vec<Token>, by: usize) -> impl Iterator<Item = Token> {

@@ -2,7 +2,7 @@
 
 use antiphon_inference::error::ErrorKind;
 use antiphon_inference::stop::StopFilter;
-use antiphon_inference::tokenizer::Tokenizer;
+use antiphon_inference::tokenizer::{Memo, Tokenizer};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -94,6 +94,7 @@ fn a_prompt_in_parts_has_the_tokens_of_the_prompt_in_one_piece() {
     ] {
         use antiphon_inference::tokenizer::Part::{Template, User};
         let (ours, theirs) = (load(&file).unwrap(), oracle(&file));
+        let memo = Memo::new();
         for parts in [
             &[Template("<|im_start|>"), User("hello"), Template("<|im_end|>the<|im_start|>"), User("world")]
                 [..],
@@ -108,6 +109,10 @@ fn a_prompt_in_parts_has_the_tokens_of_the_prompt_in_one_piece() {
                 .collect();
             let expected = theirs.encode_fast(whole.as_str(), false).unwrap();
             assert_eq!(ours.encode_parts(parts).unwrap(), expected.get_ids(), "{name}: {parts:?}");
+            for owner in ["acme", "acme", "globex"] {
+                let again = ours.encode_parts_again(&memo, owner, parts).unwrap();
+                assert_eq!(again, expected.get_ids(), "{name}, from what is known: {parts:?}");
+            }
         }
     }
 }
