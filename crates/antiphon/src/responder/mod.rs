@@ -70,7 +70,7 @@ impl Responder {
         let fingerprint = package.fingerprint()?.to_owned();
         let says_so = |manifest: &Manifest| manifest.card.get("instruct") == Some(&true.into());
         let is_instruct = template.is_some() && package.manifest.as_ref().is_none_or(says_so);
-        let memo = Memo::new();
+        let memo = Memo::default();
         Ok(Self { name, fingerprint, decoder, tokenizer, template, memo, is_instruct, context_tokens })
     }
 

@@ -28,11 +28,6 @@ impl Memo {
     /// The most that one holds.
     pub const BYTES: usize = 512 << 10;
 
-    /// Knows nothing yet.
-    pub fn new() -> Self {
-        Self(Mutex::new(Known { parts: LruCache::unbounded(), bytes: 0 }))
-    }
-
     /// The name of a part that begins afresh, or does not.
     pub(super) fn name(owner: &str, part: &Part<'_>, fresh: bool) -> Hash {
         let (kind, text) = match part {
@@ -52,6 +47,7 @@ impl Memo {
         Some(tokens.fresh)
     }
 
+    /// Knows the part of this name from now on.
     pub(super) fn keep(&self, name: Hash, ids: &[u32], fresh: bool) {
         let tokens = Tokens { ids: ids.into(), fresh };
         // One that pushed most others out would seldom come again.
@@ -73,7 +69,7 @@ impl Memo {
 
 impl Default for Memo {
     fn default() -> Self {
-        Self::new()
+        Self(Mutex::new(Known { parts: LruCache::unbounded(), bytes: 0 }))
     }
 }
 
@@ -92,7 +88,7 @@ mod tests {
 
     #[test]
     fn what_was_kept_is_recalled_by_its_owner_until_it_is_the_oldest() {
-        let memo = Memo::new();
+        let memo = Memo::default();
         let name = |text: &str| Memo::name("acme", &Part::User(text), false);
         memo.keep(name("one"), &[1, 2], true);
         let mut ids = vec![7];

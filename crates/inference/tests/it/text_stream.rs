@@ -94,7 +94,7 @@ fn a_prompt_in_parts_has_the_tokens_of_the_prompt_in_one_piece() {
     ] {
         use antiphon_inference::tokenizer::Part::{Template, User};
         let (ours, theirs) = (load(&file).unwrap(), oracle(&file));
-        let memo = Memo::new();
+        let memo = Memo::default();
         for parts in [
             &[Template("<|im_start|>"), User("hello"), Template("<|im_end|>the<|im_start|>"), User("world")]
                 [..],
