@@ -176,7 +176,7 @@ impl Encoding {
         let batch: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
         let never = AtomicBool::new(false);
         contest::repeated(seconds, || {
-            self.encoder.pass(&mut self.pool, &mut self.arena, &batch, &[], None, &never)?;
+            self.encoder.pass(&mut self.pool, &mut self.arena, &batch, None, None, &never)?;
             Ok(())
         })
     }

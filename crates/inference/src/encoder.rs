@@ -62,12 +62,19 @@ struct Norm {
 /// A linear head: one logit per label.
 pub struct Head(Linear);
 
+/// Linear heads that see the same, as one product.
+pub struct Heads {
+    product: Linear,
+    /// The logits of each head among those of all.
+    columns: Vec<Range<usize>>,
+}
+
 /// What a pass computed for one text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Encoded {
     /// Mean of the token vectors, `[hidden]`.
     pub vector: Vec<f32>,
-    /// Logits of each sequence head, in the order the heads were given.
+    /// Logits of each sequence head, in the order the heads were fused.
     pub sequence: Vec<Vec<f32>>,
     /// Logits of the token head, `[tokens][labels]`; empty without one.
     pub tokens: Vec<Vec<f32>>,
@@ -132,7 +139,7 @@ impl Encoder {
         pool: &mut Pool,
         arena: &mut Arena,
         texts: &[&[u32]],
-        sequence_heads: &[&Head],
+        sequence_heads: Option<&Heads>,
         token_head: Option<&Head>,
         interrupt: &AtomicBool,
     ) -> Result<Vec<Encoded>> {
@@ -161,13 +168,11 @@ impl Encoder {
             x = self.layer(&mut program, layer, x, &spans);
         }
         let vectors = program.mean(x, &spans); // [texts, hidden]
-        let sequence: Vec<Value> = sequence_heads
-            .iter()
-            .map(|head| {
-                let logits = head.0.apply(&mut program, vectors);
-                program.keep(logits) // [texts, labels]
-            })
-            .collect();
+        let sequence = sequence_heads.map(|heads| {
+            let logits = heads.product.apply(&mut program, vectors);
+            program.keep(logits); // [texts, labels of all heads]
+            heads.columns.iter().map(|columns| logits.columns(columns.clone())).collect::<Vec<Value>>()
+        });
         let tokens = token_head.map(|head| {
             let logits = head.0.apply(&mut program, x);
             program.keep(logits) // [tokens, labels]
@@ -178,7 +183,11 @@ impl Encoder {
 
         let encoded = |(text, span): (usize, &Range<usize>)| Encoded {
             vector: arena.read(vectors).row(text).to_vec(),
-            sequence: sequence.iter().map(|&logits| arena.read(logits).row(text).to_vec()).collect(),
+            sequence: sequence
+                .iter()
+                .flatten()
+                .map(|&logits| arena.read(logits).row(text).to_vec())
+                .collect(),
             tokens: tokens
                 .map(|logits| span.clone().map(|row| arena.read(logits).row(row).to_vec()).collect())
                 .unwrap_or_default(),
@@ -239,6 +248,32 @@ impl Head {
     /// [`ErrorKind::Invalid`] when a tensor is missing or has another shape.
     pub fn load(weights: &Weights, prefix: &str, labels: usize, hidden: usize) -> Result<Self> {
         Linear::load(&Packer::of_few(weights), &[(prefix, labels)], hidden).map(Self)
+    }
+}
+
+impl Heads {
+    /// Packs heads together, as F32: they are small, and may come from files of several formats.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for no heads.
+    ///
+    /// # Panics
+    /// If they were loaded for vectors of several widths.
+    pub fn fuse(heads: &[Head]) -> Result<Self> {
+        let width = heads.first().map_or(0, |head| head.0.weight.k());
+        let mut weights = Vec::new();
+        let mut columns = Vec::new();
+        for Head(Linear { weight, .. }) in heads {
+            let start = weights.len();
+            weights.resize(start + weight.n() * width, 0.0);
+            let rows = weights[start..].chunks_exact_mut(width);
+            rows.enumerate().for_each(|(row, out)| weight.row(row, out));
+            columns.push(start / width..weights.len() / width);
+        }
+        let weight =
+            Matrix::f32(&[&weights], width).map_err(|error| Error::invalid(format!("heads: {error}")))?;
+        let bias = heads.iter().flat_map(|head| &head.0.bias).copied().collect();
+        Ok(Self { product: Linear { weight, bias }, columns })
     }
 }
 

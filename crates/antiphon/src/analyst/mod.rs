@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
-use antiphon_inference::encoder::{Encoded, Encoder, Head};
+use antiphon_inference::encoder::{Encoded, Encoder, Head, Heads};
 use antiphon_inference::format::Package;
 use antiphon_inference::tokenizer::{Encoding, Tokenizer};
 use antiphon_kernels::{Arena, Pool, ops};
@@ -20,14 +20,17 @@ use crate::reply::{Analysis, Entity, Intent, Ranked, Sentiment, rounded};
 pub(crate) struct Analyst {
     encoder: Encoder,
     tokenizer: Tokenizer,
+    /// Of intent and sentiment.
+    text_heads: Heads,
+    /// Of entities.
+    token_head: Head,
     intent: Classifier,
     sentiment: Classifier,
     entities: Classifier,
 }
 
-/// A head and what its numbers mean.
+/// What the numbers of a head mean.
 pub(crate) struct Classifier {
-    head: Head,
     labels: Vec<String>,
     /// Other names of labels.
     aliases: BTreeMap<String, String>,
@@ -62,13 +65,15 @@ impl Analyst {
             }
             None => Classifier::load(package, name, hidden),
         };
-        let (intent, sentiment, entities) = (head("intent")?, head("sentiment")?, head("entities")?);
+        let [(intent, intent_head), (sentiment, sentiment_head)] = [head("intent")?, head("sentiment")?];
+        let (entities, token_head) = head("entities")?;
+        let text_heads = Heads::fuse(&[intent_head, sentiment_head])?;
         if let Some(tag) = entities.labels.iter().find(|tag| Tag::parse(tag).is_none()) {
             let what = format!("head `entities`: label {tag:?}, expected O, B-… or I-…");
             return Err(Error::new(ErrorKind::ModelInvalid, what));
         }
         patterns::find(""); // compiles the expressions now rather than in the first message
-        Ok(Self { encoder, tokenizer, intent, sentiment, entities })
+        Ok(Self { encoder, tokenizer, text_heads, token_head, intent, sentiment, entities })
     }
 
     /// Cuts a text into tokens; cheap, needs no pool.
@@ -85,8 +90,7 @@ impl Analyst {
         texts: &[&Prepared],
         ranked: usize,
     ) -> Result<Vec<Analysis>> {
-        let heads = [&self.intent.head, &self.sentiment.head];
-        let encoded = self.pass(pool, arena, texts, &heads, Some(&self.entities.head))?;
+        let encoded = self.pass(pool, arena, texts, Some(&self.text_heads), Some(&self.token_head))?;
         Ok(texts.iter().zip(&encoded).map(|(text, encoded)| self.read(text, encoded, ranked)).collect())
     }
 
@@ -97,7 +101,7 @@ impl Analyst {
         arena: &mut Arena,
         texts: &[&Prepared],
     ) -> Result<Vec<Vec<f32>>> {
-        let encoded = self.pass(pool, arena, texts, &[], None)?;
+        let encoded = self.pass(pool, arena, texts, None, None)?;
         let unit = |mut encoded: Encoded| {
             ops::l2_normalize(&mut encoded.vector);
             encoded.vector
@@ -110,12 +114,12 @@ impl Analyst {
         pool: &mut Pool,
         arena: &mut Arena,
         texts: &[&Prepared],
-        heads: &[&Head],
+        text_heads: Option<&Heads>,
         token_head: Option<&Head>,
     ) -> Result<Vec<Encoded>> {
         let ids: Vec<&[u32]> = texts.iter().map(|text| text.encoding.ids.as_slice()).collect();
         // A pass is milliseconds long: it is not worth interrupting.
-        Ok(self.encoder.pass(pool, arena, &ids, heads, token_head, &AtomicBool::new(false))?)
+        Ok(self.encoder.pass(pool, arena, &ids, text_heads, token_head, &AtomicBool::new(false))?)
     }
 
     fn read(&self, text: &Prepared, encoded: &Encoded, ranked: usize) -> Analysis {
@@ -230,19 +234,21 @@ impl Prepared {
 }
 
 impl Classifier {
-    fn load(package: &Package, name: &str, hidden: usize) -> Result<Self> {
+    /// Reads a head, and what its numbers mean.
+    fn load(package: &Package, name: &str, hidden: usize) -> Result<(Self, Head)> {
         let manifest = package.manifest.as_ref().and_then(|manifest| manifest.heads.get(name));
         let manifest = manifest.ok_or_else(|| {
             let what = format!("model `{}`: antiphon.json has no head `{name}`, expected one", package.name);
             Error::new(ErrorKind::UnsupportedModel, what)
         })?;
-        Ok(Self {
-            head: Head::load(&package.weights, &manifest.tensors, manifest.labels.len(), hidden)?,
+        let head = Head::load(&package.weights, &manifest.tensors, manifest.labels.len(), hidden)?;
+        let classifier = Self {
             labels: manifest.labels.clone(),
             aliases: manifest.aliases.clone(),
             temperature: manifest.temperature,
             threshold: manifest.threshold.map(f64::from),
-        })
+        };
+        Ok((classifier, head))
     }
 
     /// The label of this name, which may be another name of it.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use antiphon_inference::decoder::{Decoder, Row};
-use antiphon_inference::encoder::{Encoder, Head};
+use antiphon_inference::encoder::{Encoder, Head, Heads};
 use antiphon_inference::format::Package;
 use antiphon_inference::kv::BlockPool;
 use antiphon_inference::template::{ChatTemplate, Message, Role};
@@ -43,14 +43,13 @@ fn the_analyst_computes_what_its_recipe_recorded() {
         let head = &heads[name];
         Head::load(&package.weights, &head.tensors, head.labels.len(), encoder.config().hidden).unwrap()
     };
-    let (intent, sentiment) = (load("intent"), load("sentiment"));
+    let text_heads = Heads::fuse(&[load("intent"), load("sentiment")]).unwrap();
     let mut pool = Pool::new(2, Isa::detect()).unwrap();
     for case in reference("analyst") {
         let encoding = tokenizer.encode_message(case["text"].as_str().unwrap(), 256).unwrap();
         assert_eq!(encoding.ids, ids(&case["ids"]));
-        let (sequence_heads, never) = ([&intent, &sentiment], AtomicBool::new(false));
-        let pass =
-            encoder.pass(&mut pool, &mut Arena::new(), &[&encoding.ids], &sequence_heads, None, &never);
+        let (texts, never) = ([encoding.ids.as_slice()], AtomicBool::new(false));
+        let pass = encoder.pass(&mut pool, &mut Arena::new(), &texts, Some(&text_heads), None, &never);
         let encoded = pass.unwrap().remove(0);
         for (ours, theirs) in encoded.vector.iter().zip(numbers(&case["sequence_vector_first_4"])) {
             assert_near(*ours, theirs, 0.15, "vector");
