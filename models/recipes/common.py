@@ -43,8 +43,8 @@ def seed_everything(seed):
 
 
 def half_precision():
-    """Products in bfloat16 where the processor has them: elsewhere they would take ten times the time of float32."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    """Products in bfloat16 where the processor has matrix units (AMX): with vectors alone they would take 1.8 to ten times the time of float32."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_amx_tile_supported())
 
 
 def progress(step, steps, seconds, minutes):
