@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 use antiphon_benches::Comparison;
 use antiphon_inference::encoder::Encoder;
 use antiphon_inference::format::Package;
-use antiphon_inference::sampling::{Sampler, Sampling};
+use antiphon_inference::sampling::{LogitsBuf, Sampler, Sampling};
 use antiphon_inference::tokenizer::Tokenizer;
 use antiphon_kernels::{Arena, Format, Isa, Matrix, Pool, Program, available_threads};
 use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
@@ -105,7 +105,7 @@ fn encoder(pool: &mut Pool, texts: usize) -> Outcome<Comparison> {
 /// Choosing a token at temperature 0.8 from logits that are distributed normally.
 fn sampler(vocab: usize, top_k: Option<usize>, top_p: Option<f32>) -> Outcome<Comparison> {
     let logits = (Tensor::randn(0f32, 1.0, vocab, &Device::Cpu)? * 3.0)?;
-    let values = logits.to_vec1::<f32>()?;
+    let values = LogitsBuf::new(logits.to_vec1::<f32>()?);
     let mut ours = Sampler::new(Sampling { temperature: 0.8, top_k, top_p, ..Sampling::default() }, vocab)?;
     let (temperature, p) = (0.8, top_p.map(f64::from));
     let sampling = match (top_k, p) {
@@ -115,7 +115,7 @@ fn sampler(vocab: usize, top_k: Option<usize>, top_p: Option<f32>) -> Outcome<Co
         (None, None) => candle::Sampling::All { temperature },
     };
     let mut theirs = candle::LogitsProcessor::from_sampling(0, sampling);
-    Ok(Comparison::measure(|| ours.sample(&values), || theirs.sample(&logits)))
+    Ok(Comparison::measure(|| ours.sample(values.view()), || theirs.sample(&logits)))
 }
 
 fn limits(top_k: Option<usize>, top_p: Option<f32>) -> String {

@@ -13,6 +13,7 @@ use crate::format::{ConfigReader, GgufMetadata, Package, Weights};
 use crate::kv::{BlockPool, BlockTable};
 use crate::matrix::Packer;
 use crate::parallel::in_parallel;
+use crate::sampling::Logits;
 
 /// The shape of a decoder.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,6 +93,23 @@ pub struct Row<'a> {
     pub wants_logits: bool,
 }
 
+/// The logits of a step, `[rows that want them, vocab]`.
+#[derive(Clone, Copy, Debug)]
+pub struct StepLogits<'a> {
+    values: Rows<'a>,
+    peaks: Rows<'a>,
+}
+
+impl<'a> StepLogits<'a> {
+    /// Those after the `row`th of the rows that wanted some.
+    ///
+    /// # Panics
+    /// If there were not so many.
+    pub fn row(self, row: usize) -> Logits<'a> {
+        Logits::new(self.values.row(row), self.peaks.row(row))
+    }
+}
+
 impl Decoder {
     /// Reads, packs and hashes the weights of a model on so many threads.
     ///
@@ -129,8 +147,8 @@ impl Decoder {
         Ok(Self { config, embedding, layers, norm, output, rope })
     }
 
-    /// Reads `rows` and returns the logits `[rows that want them, vocab]`, in the order of the rows. Rows of one sequence
-    /// must come in order of position.
+    /// Reads `rows` and returns the logits after those that want them, in their order. Rows of one sequence must come in order of
+    /// position.
     ///
     /// # Errors
     /// [`ErrorKind::Interrupted`] when `interrupt` was set (read before each layer): rows read so far may have been stored,
@@ -142,7 +160,7 @@ impl Decoder {
         kv: &mut BlockPool,
         rows: &[Row<'_>],
         interrupt: &AtomicBool,
-    ) -> Result<Option<Rows<'a>>> {
+    ) -> Result<Option<StepLogits<'a>>> {
         self.check(rows)?;
         let tokens: Vec<u32> = rows.iter().map(|row| row.token).collect();
         let places: Vec<KvRow<'_>> =
@@ -159,12 +177,13 @@ impl Decoder {
         let logits = (!wanted.is_empty()).then(|| {
             let last = program.select(x, &wanted);
             let last = program.rms_norm(last, &self.norm, self.config.rms_eps);
-            let logits = program.linear(last, self.output.as_ref().unwrap_or(&self.embedding), None);
-            program.keep(logits) // [wanted, vocab]
+            let output = self.output.as_ref().unwrap_or(&self.embedding);
+            let (values, peaks) = program.linear_and_peaks(last, output);
+            [values, peaks].map(|value| program.keep(value)) // [wanted, vocab], [wanted, vocab / 32]
         });
         pool.run(&program, arena, Some(kv.store()), interrupt)
             .map_err(|_| Error::new(ErrorKind::Interrupted, "the step was interrupted"))?;
-        Ok(logits.map(|logits| arena.read(logits)))
+        Ok(logits.map(|[values, peaks]| StepLogits { values: arena.read(values), peaks: arena.read(peaks) }))
     }
 
     fn layer<'a>(

@@ -101,7 +101,7 @@ impl Arena {
             while let Some(slot) = dying.next_if(|&i| slots[i].read < number) {
                 free.give(self.offsets[slot], slots[slot].bytes());
             }
-            for slot in [Some(step.out), step.quantized].into_iter().flatten() {
+            for slot in [Some(step.out), step.quantized, step.peaks].into_iter().flatten() {
                 self.offsets[slot] = free.take(slots[slot].bytes());
             }
         }

@@ -61,6 +61,8 @@ pub(crate) struct Linear<'a> {
     pub(crate) out: Option<Plane>,
     /// Where they go as int8.
     pub(crate) quantized: Option<QuantPlane>,
+    /// Where the largest of each tile's columns goes.
+    pub(crate) peaks: Option<Plane>,
     pub(crate) rows: Range<usize>,
     pub(crate) tiles: Range<usize>,
 }

@@ -113,6 +113,16 @@ impl<'a> Program<'a> {
         self.linear_op(x, w, bias, After::Store, w.n())
     }
 
+    /// x w^T, `[rows, n]`, and of each 32 columns ([`Matrix::TILE_ROWS`]) the largest, `[rows, ceil(n / 32)]`: NaN where one is NaN
+    /// or plus infinity. Whoever looks for large values need not look at all.
+    pub fn linear_and_peaks(&mut self, x: Value, w: &'a Matrix) -> (Value, Value) {
+        let product = self.linear(x, w, None);
+        let (step, slot) = (self.slots[product.slot].written, self.new_slot(product.rows, w.tile_count()));
+        (self.slots[slot].written, self.slots[slot].read) = (step, step);
+        self.steps[step].peaks = Some(slot);
+        (product, Value { slot, offset: 0, rows: product.rows, width: w.tile_count() })
+    }
+
     /// gelu(x w^T + bias) with the exact (erf) GELU.
     pub fn linear_gelu(&mut self, x: Value, w: &'a Matrix, bias: Option<&'a [f32]>) -> Value {
         self.linear_op(x, w, bias, After::Gelu, w.n())
@@ -354,7 +364,7 @@ impl<'a> Program<'a> {
         (self.slots[out].written, self.slots[out].read) = (step, step);
         let Slot { rows, width, .. } = self.slots[out];
         let checkpoint = std::mem::take(&mut self.checkpoint_pending);
-        self.steps.push(Step { op, out, quantized: None, checkpoint });
+        self.steps.push(Step { op, out, quantized: None, peaks: None, checkpoint });
         Value { slot: out, offset: 0, rows, width }
     }
 

@@ -24,6 +24,8 @@ pub(crate) struct Step<'a> {
     pub(crate) out: usize,
     /// The slot that takes the same rows as int8, if something wants them so.
     pub(crate) quantized: Option<usize>,
+    /// The slot that takes the largest value of each tile, if something wants it.
+    pub(crate) peaks: Option<usize>,
     /// The interrupt is read before it.
     pub(crate) checkpoint: bool,
 }
@@ -260,7 +262,8 @@ impl Step<'_> {
         let slot = &buffers.slots[self.out];
         let out = slot.stored.then(|| buffers.plane(self.out));
         let quantized = self.quantized.map(|slot| buffers.quantized(slot));
-        Linear { x, w, bias, finish, width: slot.width, out, quantized, rows, tiles }
+        let peaks = self.peaks.map(|slot| buffers.plane(slot));
+        Linear { x, w, bias, finish, width: slot.width, out, quantized, peaks, rows, tiles }
     }
 
     /// Computes one piece.

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use antiphon_inference::decoder::Row;
 use antiphon_inference::kv::{BlockPool, BlockTable};
-use antiphon_inference::sampling::{Sampler, Sampling};
+use antiphon_inference::sampling::{Logits, LogitsBuf, Sampler, Sampling};
 use antiphon_kernels::{Arena, Isa, Pool};
 
 use super::Responder;
@@ -49,9 +49,9 @@ impl<'a> Scorer<'a> {
     /// is room.
     pub(crate) fn score(&mut self, prompt: &[u32], answers: &[&[u32]]) -> Result<Vec<Score>> {
         let room = self.room.saturating_sub(prompt.len());
-        let mut first = Vec::new();
+        let mut first = LogitsBuf::default();
         self.read(prompt, 0, prompt.len() - 1, |_, logits, _| {
-            first = logits.to_vec();
+            first = logits.into();
             Ok(())
         })?;
         let mut scores = Vec::with_capacity(answers.len());
@@ -61,7 +61,7 @@ impl<'a> Scorer<'a> {
                 scores.push(Score::default());
                 continue;
             };
-            let mut sum = self.sampler.log_probabilities(&first, *head, 0)?.chosen;
+            let mut sum = self.sampler.log_probabilities(first.view(), *head, 0)?.chosen;
             // Each answer overwrites the rows of the one before; rows behind a position are not looked at.
             self.read(&answer[..answer.len() - 1], prompt.len(), 0, |index, logits, sampler| {
                 sum += sampler.log_probabilities(logits, answer[index + 1], 0)?.chosen;
@@ -78,7 +78,7 @@ impl<'a> Scorer<'a> {
         tokens: &[u32],
         position: usize,
         wanted: usize,
-        mut tell: impl FnMut(usize, &[f32], &Sampler) -> Result<()>,
+        mut tell: impl FnMut(usize, Logits<'_>, &Sampler) -> Result<()>,
     ) -> Result<()> {
         let never = AtomicBool::new(false);
         for start in (0..tokens.len()).step_by(CHUNK) {

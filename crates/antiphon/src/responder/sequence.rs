@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use antiphon_inference::decoder::Row;
 use antiphon_inference::kv::{BlockPool, BlockTable};
-use antiphon_inference::sampling::{Sampler, Sampling};
+use antiphon_inference::sampling::{Logits, LogitsBuf, Sampler, Sampling};
 use antiphon_inference::stop::StopFilter;
 use antiphon_inference::tokenizer::Detokenizer;
 
@@ -164,7 +164,11 @@ impl Sequence {
     }
 
     /// Takes the next token from the logits and sends what can be shown. Says why the answer ends, if it does.
-    pub(crate) fn write(&mut self, logits: &[f32], responder: &Responder) -> Result<Option<FinishReason>> {
+    pub(crate) fn write(
+        &mut self,
+        logits: Logits<'_>,
+        responder: &Responder,
+    ) -> Result<Option<FinishReason>> {
         self.job.times.first_token.get_or_insert_with(Instant::now);
         let token = self.choose(logits)?;
         if responder.is_end(token) {
@@ -189,22 +193,28 @@ impl Sequence {
 
     /// The token that the sampler chooses; where that would break a character apart, the one it chooses of those that would
     /// not. A small model loses its way among the bytes of rare characters.
-    fn choose(&mut self, logits: &[f32]) -> Result<u32> {
+    fn choose(&mut self, logits: Logits<'_>) -> Result<u32> {
         let token = self.sampler.sample(logits)?;
         if self.detokenizer.fits(token)? {
             return Ok(token);
         }
-        let mut whole = logits.to_vec();
+        let mut whole = logits.values().to_vec();
         for (id, logit) in (0..).zip(&mut whole) {
             if !self.detokenizer.fits(id)? {
                 *logit = f32::NEG_INFINITY;
             }
         }
         let none_fits = whole.iter().all(|logit| *logit == f32::NEG_INFINITY);
-        if none_fits { Ok(token) } else { Ok(self.sampler.sample(&whole)?) }
+        if none_fits { Ok(token) } else { Ok(self.sampler.sample(LogitsBuf::new(whole).view())?) }
     }
 
-    fn logprob(&self, logits: &[f32], token: u32, top: usize, responder: &Responder) -> Result<TokenLogprob> {
+    fn logprob(
+        &self,
+        logits: Logits<'_>,
+        token: u32,
+        top: usize,
+        responder: &Responder,
+    ) -> Result<TokenLogprob> {
         let likely = self.sampler.log_probabilities(logits, token, top)?;
         let named = |id: u32, logprob: f64, top| {
             let token = responder.tokenizer.token(id).unwrap_or_default();

@@ -99,14 +99,14 @@ fn the_responder_computes_what_its_recipe_recorded() {
             .unwrap()
             .unwrap();
 
-        let last = logits.row(prompt.len() - 1);
+        let last = logits.row(prompt.len() - 1).values();
         for (ours, theirs) in last.iter().zip(numbers(&case["last_logits_first_4"])) {
             assert_near(*ours, theirs, 0.4, "logit");
         }
         for (place, (token, margin)) in
             answer.iter().zip(numbers(&case["greedy_margins_first_16"])).enumerate()
         {
-            let logits = logits.row(prompt.len() - 1 + place);
+            let logits = logits.row(prompt.len() - 1 + place).values();
             let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
             assert!(
                 best as u32 == *token || margin < 0.8,

@@ -4,6 +4,7 @@
 //! and `ln` are not the platform's (which may differ in the last bit), ties go to the lower number, and the random number of
 //! a step depends on the seed and the step alone, not on what was drawn before.
 
+mod logits;
 mod math;
 
 use std::cmp::Ordering;
@@ -13,6 +14,7 @@ use std::ops::RangeInclusive;
 
 use antiphon_kernels::ops;
 
+pub use self::logits::{Logits, LogitsBuf};
 use self::math::{ln, uniform};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -48,10 +50,13 @@ pub struct Sampler {
     step: u64,
     /// Tokens of the prompt (zero) and of the answer (how often).
     counts: HashMap<u32, u32>,
-    /// Logits after penalties and bias, then weights.
-    adjusted: Vec<f32>,
-    /// The tokens that top-k leaves, and their logits, likeliest first.
+    /// Logits after penalties and bias.
+    adjusted: LogitsBuf,
+    /// The tokens that top-k leaves, and their logits, likeliest first; and the runs that they were found in.
     kept: Vec<(u32, f32)>,
+    runs: Vec<(u32, f32)>,
+    /// Of the kept, or of all.
+    weights: Vec<f32>,
     /// Tokens with their weights, likeliest first where an order is needed.
     candidates: Vec<(u32, f64)>,
 }
@@ -85,6 +90,11 @@ impl Sampling {
     /// Whether tokens that occurred are less likely, or likelier.
     fn penalizes(&self) -> bool {
         self.repetition_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0
+    }
+
+    /// Whether single tokens are made less likely, or likelier.
+    fn adjusts(&self) -> bool {
+        self.penalizes() || !self.logit_bias.is_empty()
     }
 
     /// Whether no token is cut off, however unlikely it is.
@@ -133,8 +143,17 @@ impl Sampler {
     /// As [`Sampling::check`].
     pub fn new(settings: Sampling, vocab: usize) -> Result<Self> {
         settings.check(vocab)?;
-        let (adjusted, kept, candidates) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { settings, vocab, step: 0, counts: HashMap::new(), adjusted, kept, candidates })
+        Ok(Self {
+            settings,
+            vocab,
+            step: 0,
+            counts: HashMap::new(),
+            adjusted: LogitsBuf::default(),
+            kept: Vec::new(),
+            runs: Vec::new(),
+            weights: Vec::new(),
+            candidates: Vec::new(),
+        })
     }
 
     /// Tells the tokens of the prompt: the repetition penalty applies to them.
@@ -149,99 +168,104 @@ impl Sampler {
         *self.counts.entry(id).or_insert(0) += 1;
     }
 
-    /// Chooses the next token. `logits` has one number for each token; minus infinity rules a token out.
+    /// Chooses the next token. Of greedy settings, and with top-k, few logits are looked at.
     ///
     /// # Errors
     /// `Invalid` if a logit is NaN or plus infinity, or all are minus infinity; `InvalidArgument` for a wrong length.
-    pub fn sample(&mut self, logits: &[f32]) -> Result<u32> {
-        let first = self.check_logits(logits)?;
+    pub fn sample(&mut self, logits: Logits<'_>) -> Result<u32> {
+        let likeliest = self.check_logits(logits)?;
         let step = self.step;
         self.step += 1;
-        let is_greedy = self.settings.temperature == 0.0;
-        if is_greedy && !self.settings.penalizes() && self.settings.logit_bias.is_empty() {
-            return Ok(first);
+        if !self.settings.adjusts() {
+            return Ok(self.choose(logits, likeliest, step));
         }
-        self.adjust(logits);
-        if is_greedy {
-            return Ok(likeliest(&self.adjusted).0);
+        let mut adjusted = std::mem::take(&mut self.adjusted);
+        self.adjust(logits, &mut adjusted);
+        let likeliest = self.check_logits(adjusted.view())?;
+        let token = self.choose(adjusted.view(), likeliest, step);
+        self.adjusted = adjusted;
+        Ok(token)
+    }
+
+    /// Chooses among sound logits, of which the greatest is known.
+    fn choose(&mut self, logits: Logits<'_>, likeliest: (u32, f32), step: u64) -> u32 {
+        if self.settings.temperature == 0.0 {
+            return likeliest.0;
         }
-        self.weigh();
+        self.weigh(logits, likeliest.1);
         let share = uniform(self.settings.seed, step);
-        Ok(if self.settings.leaves_all() {
-            draw((0..).zip(self.adjusted.iter().copied().map(f64::from)), share)
+        if self.settings.leaves_all() {
+            draw((0..).zip(self.weights.iter().copied().map(f64::from)), share)
         } else {
             draw(self.candidates.iter().copied(), share)
-        })
+        }
     }
 
     /// The log-probabilities of `chosen` and of the `top` likeliest tokens under the model's own logits.
     ///
     /// # Errors
     /// As [`Self::sample`]; `InvalidArgument` for a token beyond the vocabulary or more than [`MAX_TOP`].
-    pub fn log_probabilities(&self, logits: &[f32], chosen: u32, top: usize) -> Result<LogProbabilities> {
-        self.check_logits(logits)?;
+    pub fn log_probabilities(&self, logits: Logits<'_>, chosen: u32, top: usize) -> Result<LogProbabilities> {
+        let (_, greatest) = self.check_logits(logits)?;
         if chosen as usize >= self.vocab {
             return Err(refused("chosen", chosen, format_args!("a token below {}", self.vocab)));
         }
         if top > MAX_TOP {
             return Err(refused("logprobs", top, format_args!("0 to {MAX_TOP}")));
         }
-        let greatest = likeliest(logits).1;
-        let mut weights: Vec<f32> = logits.iter().map(|logit| logit - greatest).collect();
+        let mut weights: Vec<f32> = logits.values().iter().map(|logit| logit - greatest).collect();
         ops::exp(&mut weights);
         let shift = f64::from(greatest) + ln(weights.iter().copied().map(f64::from).sum());
-        let mut order: Vec<(u32, f64)> =
-            (0..).zip(logits.iter().map(|&logit| f64::from(logit) - shift)).collect();
-        keep_first(&mut order, top);
-        Ok(LogProbabilities { chosen: f64::from(logits[chosen as usize]) - shift, top: order })
+        let (mut runs, mut kept) = (Vec::new(), Vec::new());
+        logits.greatest(top, &mut runs, &mut kept);
+        let log_probability = |logit: f32| f64::from(logit) - shift;
+        Ok(LogProbabilities {
+            chosen: log_probability(logits.values()[chosen as usize]),
+            top: kept.into_iter().map(|(id, logit)| (id, log_probability(logit))).collect(),
+        })
     }
 
     /// Applies penalties and bias.
-    fn adjust(&mut self, logits: &[f32]) {
-        self.adjusted.clear();
-        self.adjusted.extend_from_slice(logits);
+    fn adjust(&self, logits: Logits<'_>, adjusted: &mut LogitsBuf) {
+        adjusted.copy_from(logits);
         let settings = &self.settings;
         let counts = Some(&self.counts).filter(|_| settings.penalizes());
         for (&id, &count) in counts.into_iter().flatten() {
-            let Some(logit) = self.adjusted.get_mut(id as usize).filter(|logit| logit.is_finite()) else {
-                continue;
-            };
-            // dividing a negative logit would make the token likelier
-            *logit = if *logit > 0.0 {
-                *logit / settings.repetition_penalty
-            } else {
-                *logit * settings.repetition_penalty
-            };
-            if count > 0 {
-                *logit -= settings.presence_penalty + settings.frequency_penalty * count as f32;
-            }
-            *logit = logit.clamp(f32::MIN, f32::MAX);
+            adjusted.edit(id, |logit| {
+                // dividing a negative logit would make the token likelier
+                let repeated = if logit > 0.0 {
+                    logit / settings.repetition_penalty
+                } else {
+                    logit * settings.repetition_penalty
+                };
+                let penalty = settings.presence_penalty + settings.frequency_penalty * count as f32;
+                if count > 0 { repeated - penalty } else { repeated }
+            });
         }
         for (&id, &bias) in &settings.logit_bias {
-            let logit = &mut self.adjusted[id as usize];
-            *logit = if logit.is_finite() { (*logit + bias).clamp(f32::MIN, f32::MAX) } else { *logit };
+            adjusted.edit(id, |logit| logit + bias);
         }
     }
 
     /// Makes weights of the logits, the likeliest having weight one, and fills `candidates` with the tokens that remain, if some do
     /// not; in order where the settings ask for one.
-    fn weigh(&mut self) {
-        let greatest = likeliest(&self.adjusted).1;
+    fn weigh(&mut self, logits: Logits<'_>, greatest: f32) {
         let Sampling { temperature, min_p, .. } = self.settings;
-        let top_k = self.settings.top_k.filter(|top_k| *top_k < self.adjusted.len());
+        let top_k = self.settings.top_k.filter(|top_k| *top_k < self.vocab);
         let top_p = self.settings.top_p.filter(|top_p| *top_p < 1.0).map(f64::from);
-        // Of a large vocabulary few tokens are looked at twice: the others are not even weighed.
+        let weight = |logit: &f32| (logit - greatest) / temperature;
+        self.weights.clear();
         if let Some(top_k) = top_k {
-            keep_greatest(&self.adjusted, top_k, &mut self.kept);
-            self.adjusted.clear();
-            self.adjusted.extend(self.kept.iter().map(|(_, logit)| logit));
+            logits.greatest(top_k, &mut self.runs, &mut self.kept);
+            self.weights.extend(self.kept.iter().map(|(_, logit)| weight(logit)));
+        } else {
+            self.weights.extend(logits.values().iter().map(weight));
         }
-        self.adjusted.iter_mut().for_each(|logit| *logit = (*logit - greatest) / temperature);
-        ops::exp(&mut self.adjusted);
+        ops::exp(&mut self.weights);
         if self.settings.leaves_all() {
             return;
         }
-        let weights = self.adjusted.iter().copied().map(f64::from);
+        let weights = self.weights.iter().copied().map(f64::from);
         let total: f64 = weights.clone().sum();
         let mut least = f64::from(min_p.unwrap_or(0.0));
         if let Some(top_p) = top_p {
@@ -264,23 +288,20 @@ impl Sampler {
         }
     }
 
-    /// The likeliest token, if the logits are sound.
-    fn check_logits(&self, logits: &[f32]) -> Result<u32> {
-        if logits.len() != self.vocab {
-            return Err(refused(
-                "logits",
-                logits.len(),
-                format_args!("one for each of {} tokens", self.vocab),
-            ));
+    /// The likeliest token and its logit, if the logits are sound.
+    fn check_logits(&self, logits: Logits<'_>) -> Result<(u32, f32)> {
+        let (step, values) = (self.step, logits.values());
+        if values.len() != self.vocab {
+            let expected = format_args!("one for each of {} tokens", self.vocab);
+            return Err(refused("logits", values.len(), expected));
         }
-        let step = self.step;
-        match ops::largest(logits) {
+        match logits.likeliest() {
             None => {
                 let is_unsound = |logit: &f32| logit.is_nan() || *logit == f32::INFINITY;
-                let id = logits.iter().position(is_unsound).unwrap_or_default();
+                let id = values.iter().position(is_unsound).unwrap_or_default();
                 let what = format!(
                     "step {step}: the logit of token {id} is {}, expected a finite number",
-                    logits[id]
+                    values[id]
                 );
                 Err(Error::invalid(what))
             }
@@ -288,35 +309,9 @@ impl Sampler {
                 let what = format!("step {step}: every logit is minus infinity, expected a finite one");
                 Err(Error::invalid(what))
             }
-            Some((id, _)) => Ok(id as u32),
+            Some(likeliest) => Ok(likeliest),
         }
     }
-}
-
-/// The greatest of logits that were found sound, and its token, the lowest of equals.
-fn likeliest(logits: &[f32]) -> (u32, f32) {
-    let (id, greatest) = ops::largest(logits).expect("sound logits, at least one");
-    (id as u32, greatest)
-}
-
-/// The `count` greatest logits above minus infinity and their tokens, in order: of equals the lower number goes first.
-fn keep_greatest(logits: &[f32], count: usize, kept: &mut Vec<(u32, f32)>) {
-    kept.clear();
-    // What a logit has to exceed, as so many at least as great come before it.
-    let mut least = f32::NEG_INFINITY;
-    for (start, logits) in (0..).step_by(RUN).zip(logits.chunks(RUN)) {
-        // Nearly always there is none: comparing all of a run takes no branches.
-        if !logits.iter().fold(false, |any, logit| any | (*logit > least)) {
-            continue;
-        }
-        kept.extend((start..).zip(logits.iter().copied()).filter(|(_, logit)| *logit > least));
-        if kept.len() >= count + ROOM {
-            kept.select_nth_unstable_by(count - 1, likelier);
-            kept.truncate(count);
-            least = kept[count - 1].1;
-        }
-    }
-    keep_first(kept, count);
 }
 
 /// The token at this share of all weights, 0 to 1, of which one is above 0.
@@ -361,9 +356,6 @@ fn refused(name: &str, value: impl Display, expected: impl Display) -> Error {
     Error::new(ErrorKind::InvalidArgument, format!("{name} is {value}, expected {expected}"))
 }
 
-/// Logits that are compared together, and how many are gathered beyond those wanted before the lesser ones are dropped.
-const RUN: usize = 64;
-const ROOM: usize = 256;
 /// How many likeliest tokens [`Sampler::log_probabilities`] lists at most.
 pub const MAX_TOP: usize = 20;
 

@@ -5,6 +5,14 @@ fn sampler(settings: Sampling, vocab: usize) -> Sampler {
     Sampler::new(settings, vocab).unwrap()
 }
 
+fn sample(sampler: &mut Sampler, logits: &[f32]) -> Result<u32> {
+    sampler.sample(LogitsBuf::new(logits.to_vec()).view())
+}
+
+fn log_probabilities(sampler: &Sampler, logits: &[f32], chosen: u32, top: usize) -> Result<LogProbabilities> {
+    sampler.log_probabilities(LogitsBuf::new(logits.to_vec()).view(), chosen, top)
+}
+
 fn warm(seed: u64) -> Sampling {
     Sampling { temperature: 1.0, seed, ..Sampling::default() }
 }
@@ -13,7 +21,7 @@ fn frequencies(settings: &Sampling, logits: &[f32]) -> Vec<f64> {
     let mut sampler = sampler(settings.clone(), logits.len());
     let mut counts = vec![0.0; logits.len()];
     for _ in 0..DRAWS {
-        counts[sampler.sample(logits).unwrap() as usize] += 1.0;
+        counts[sample(&mut sampler, logits).unwrap() as usize] += 1.0;
     }
     counts.iter().map(|count| count / f64::from(DRAWS)).collect()
 }
@@ -24,8 +32,8 @@ const LOGITS: [f32; 5] = [2.0, 1.0, 0.0, -1.0, f32::NEG_INFINITY];
 #[test]
 fn greedy_takes_the_greatest_logit_and_the_lowest_of_equals() {
     let mut greedy = sampler(Sampling::default(), 4);
-    assert_eq!(greedy.sample(&[0.0, 3.0, 3.0, 1.0]).unwrap(), 1);
-    assert_eq!(greedy.sample(&[5.0, 5.0, 5.0, 5.0]).unwrap(), 0);
+    assert_eq!(sample(&mut greedy, &[0.0, 3.0, 3.0, 1.0]).unwrap(), 1);
+    assert_eq!(sample(&mut greedy, &[5.0, 5.0, 5.0, 5.0]).unwrap(), 0);
 }
 
 #[test]
@@ -80,8 +88,8 @@ fn the_greatest_are_those_of_a_sorted_list() {
         sorted.retain(|(_, logit)| *logit > f32::NEG_INFINITY);
         sorted.sort_by(likelier);
         sorted.truncate(count);
-        let mut kept = vec![(9, 9.0)];
-        keep_greatest(&logits, count, &mut kept);
+        let (mut runs, mut kept) = (Vec::new(), vec![(9, 9.0)]);
+        LogitsBuf::new(logits).view().greatest(count, &mut runs, &mut kept);
         assert_eq!(kept, sorted, "{count} of {len}");
     }
 }
@@ -91,23 +99,23 @@ fn penalties_and_bias_move_single_tokens() {
     let mut sampler =
         sampler(Sampling { presence_penalty: 1.0, frequency_penalty: 0.5, ..Sampling::default() }, 2);
     let logits = [3.0, 0.0];
-    assert_eq!(sampler.sample(&logits).unwrap(), 0);
+    assert_eq!(sample(&mut sampler, &logits).unwrap(), 0);
     for _ in 0..3 {
         sampler.accept(0);
     }
-    assert_eq!(sampler.sample(&logits).unwrap(), 0); // 3 - 1 - 3 * 0.5 = 0.5
+    assert_eq!(sample(&mut sampler, &logits).unwrap(), 0); // 3 - 1 - 3 * 0.5 = 0.5
     sampler.accept(0);
     sampler.accept(0);
-    assert_eq!(sampler.sample(&logits).unwrap(), 1);
+    assert_eq!(sample(&mut sampler, &logits).unwrap(), 1);
 
     let repetition = Sampling { repetition_penalty: 2.0, ..Sampling::default() };
     let mut sampler = Sampler::new(repetition, 2).unwrap();
     sampler.accept_prompt(&[0, 0, 0]);
-    assert_eq!(sampler.sample(&[3.0, 2.0]).unwrap(), 1);
-    assert_eq!(sampler.sample(&[-1.0, -1.5]).unwrap(), 1);
+    assert_eq!(sample(&mut sampler, &[3.0, 2.0]).unwrap(), 1);
+    assert_eq!(sample(&mut sampler, &[-1.0, -1.5]).unwrap(), 1);
 
     let bias = Sampling { logit_bias: [(1, 5.0)].into(), ..Sampling::default() };
-    assert_eq!(Sampler::new(bias, 2).unwrap().sample(&[3.0, 0.0]).unwrap(), 1);
+    assert_eq!(sample(&mut Sampler::new(bias, 2).unwrap(), &[3.0, 0.0]).unwrap(), 1);
 }
 
 #[test]
@@ -115,7 +123,7 @@ fn a_step_depends_on_seed_and_step_alone() {
     let logits: Vec<f32> = (0..50).map(|id| (id % 7) as f32 * 0.3).collect();
     let run = |seed| {
         let mut sampler = sampler(warm(seed), logits.len());
-        (0..40).map(|_| sampler.sample(&logits).unwrap()).collect::<Vec<_>>()
+        (0..40).map(|_| sample(&mut sampler, &logits).unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(run(11), run(11));
     assert_ne!(run(11), run(12));
@@ -124,9 +132,9 @@ fn a_step_depends_on_seed_and_step_alone() {
     }
     let (mut one, mut other) = (sampler(warm(11), 50), sampler(warm(11), 50));
     let flat = vec![0.0; 50];
-    one.sample(&logits).unwrap();
-    other.sample(&flat).unwrap();
-    assert_eq!(one.sample(&logits).unwrap(), other.sample(&logits).unwrap());
+    sample(&mut one, &logits).unwrap();
+    sample(&mut other, &flat).unwrap();
+    assert_eq!(sample(&mut one, &logits).unwrap(), sample(&mut other, &logits).unwrap());
 }
 
 /// FAULTS 37.
@@ -167,25 +175,25 @@ fn settings_out_of_range_are_refused_by_field_value_and_range() {
 fn logits_that_are_not_numbers_are_an_error_and_equal_ones_are_not() {
     let mut warm = sampler(warm(1), 3);
     for bad in [[0.0, f32::NAN, 0.0], [f32::INFINITY, 0.0, 0.0], [f32::NEG_INFINITY; 3]] {
-        assert_eq!(warm.sample(&bad).unwrap_err().kind(), ErrorKind::Invalid);
-        assert_eq!(warm.log_probabilities(&bad, 0, 1).unwrap_err().kind(), ErrorKind::Invalid);
+        assert_eq!(sample(&mut warm, &bad).unwrap_err().kind(), ErrorKind::Invalid);
+        assert_eq!(log_probabilities(&warm, &bad, 0, 1).unwrap_err().kind(), ErrorKind::Invalid);
     }
-    assert_eq!(warm.sample(&[0.0; 2]).unwrap_err().kind(), ErrorKind::InvalidArgument);
-    assert!(warm.sample(&[0.0; 3]).unwrap() < 3);
-    assert_eq!(warm.sample(&[f32::NEG_INFINITY, -3e38, f32::NEG_INFINITY]).unwrap(), 1);
+    assert_eq!(sample(&mut warm, &[0.0; 2]).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    assert!(sample(&mut warm, &[0.0; 3]).unwrap() < 3);
+    assert_eq!(sample(&mut warm, &[f32::NEG_INFINITY, -3e38, f32::NEG_INFINITY]).unwrap(), 1);
 }
 
 #[test]
 fn log_probabilities_are_the_models_own() {
     let biased = Sampling { logit_bias: [(3, 50.0)].into(), ..warm(1) };
-    let found = sampler(biased, 5).log_probabilities(&LOGITS, 2, 3).unwrap();
+    let found = log_probabilities(&sampler(biased, 5), &LOGITS, 2, 3).unwrap();
     let total: f64 = LOGITS.iter().map(|logit| f64::from(*logit).exp()).sum();
     assert!((found.chosen - (1.0 / total).ln()).abs() < 1e-6);
     let ids: Vec<u32> = found.top.iter().map(|(id, _)| *id).collect();
     assert_eq!(ids, [0, 1, 2]);
     assert!((found.top[0].1 - (2.0_f64.exp() / total).ln()).abs() < 1e-6);
-    assert!(sampler(warm(1), 5).log_probabilities(&LOGITS, 5, 1).is_err());
-    assert!(sampler(warm(1), 5).log_probabilities(&LOGITS, 0, 21).is_err());
+    assert!(log_probabilities(&sampler(warm(1), 5), &LOGITS, 5, 1).is_err());
+    assert!(log_probabilities(&sampler(warm(1), 5), &LOGITS, 0, 21).is_err());
 }
 
 proptest! {
@@ -203,7 +211,7 @@ proptest! {
         prop_assume!(logits.iter().any(|logit| logit.is_finite()));
         let settings = Sampling { temperature, top_k, top_p, min_p, seed, ..Sampling::default() };
         let mut sampler = Sampler::new(settings, logits.len()).unwrap();
-        let id = sampler.sample(&logits).unwrap() as usize;
+        let id = sample(&mut sampler, &logits).unwrap() as usize;
         prop_assert!(logits[id].is_finite());
         let likelier = logits.iter().filter(|logit| **logit > logits[id]).count();
         if let Some(top_k) = top_k {

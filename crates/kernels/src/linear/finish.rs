@@ -90,9 +90,22 @@ impl Linear<'_> {
                 if let Some(quantized) = self.quantized {
                     quant::quantize_block(s, values, quantized.block(row, tile));
                 }
+                if let Some(peaks) = self.peaks {
+                    peaks.row(row).wrapping_add(tile).write(peak(s, values, counts));
+                }
             }
         }
     }
+}
+
+/// The largest of the first values of both halves; NaN where one is NaN or plus infinity.
+#[inline(always)]
+fn peak<S: Simd>(s: S, values: [S::F32; 2], counts: [usize; 2]) -> f32 {
+    let (lowest, least) = (s.splat(f32::NEG_INFINITY), s.splat(f32::MIN));
+    let [one, other] = [0, 1].map(|half| s.first(counts[half], values[half], lowest));
+    // Zero times what is finite is zero; `max` hands a NaN on when it comes second.
+    let [one_sound, other_sound] = [one, other].map(|values| s.mul(s.max(least, values), s.zero()));
+    s.largest(s.max(one, other)) + s.sum(s.add(one_sound, other_sound))
 }
 
 /// From sums to values.

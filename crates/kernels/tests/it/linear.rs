@@ -116,6 +116,40 @@ proptest! {
 }
 
 #[test]
+fn peaks_are_the_largest_of_32_outputs_and_show_what_is_not_finite() {
+    let mut random = Random::new(8);
+    for (rows, n) in [(1, 1), (1, 33), (3, 64), (5, 700), (20, 100)] {
+        let k = 32;
+        let (x, w) = (random.floats(rows * k), random.q8_0(n, k));
+        let (inputs, ids) = (table(&x, k), all_rows(rows));
+        let matrix = q8(&[&w], k);
+        let product = run(|p| {
+            let x = p.embed(&inputs, &ids);
+            p.linear(x, &matrix, None)
+        });
+        let peaks = run_everywhere(|p| {
+            let x = p.embed(&inputs, &ids);
+            p.linear_and_peaks(x, &matrix).1
+        });
+        let largest = |values: &[f32]| values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let expected: Vec<f32> =
+            product.chunks(n).flat_map(|row| row.chunks(32).map(largest).collect::<Vec<_>>()).collect();
+        assert_eq!(peaks, expected, "{rows} rows, {n} outputs");
+    }
+    // One input, so outputs are weights.
+    let mut weights = vec![f32::NEG_INFINITY; 32 * 4 + 1];
+    (weights[40], weights[70], weights[127]) = (f32::NAN, f32::INFINITY, f32::MAX);
+    weights[128] = -1.0;
+    let (inputs, matrix) = (table(&[1.0], 1), Matrix::f32(&[&weights], 1).expect("whole rows"));
+    let peaks = run_everywhere(|p| {
+        let x = p.embed(&inputs, &[0]);
+        p.linear_and_peaks(x, &matrix).1
+    });
+    assert!(peaks[1].is_nan() && peaks[2].is_nan(), "{peaks:?}");
+    assert_eq!([peaks[0], peaks[3], peaks[4]], [f32::NEG_INFINITY, f32::MAX, -1.0]);
+}
+
+#[test]
 fn parts_of_a_matrix_stand_one_below_the_other() {
     let mut random = Random::new(4);
     let (rows, k) = (3, 64);
