@@ -1,8 +1,9 @@
 //! Models for loom: the parts where threads meet, in the orders of two or three threads that have at most three switches
 //! where no thread had to wait.
 //!
-//! What only one thread does at a time (deadlines by the clock, computing) is played by a call. Locks and condition variables
-//! are loom's; the few flags beside them are read again under a lock, and stay the standard library's.
+//! What only one thread does at a time (deadlines by the clock, computing) is played by a call. Locks, condition variables and
+//! the length of a log are loom's, and so is the fence between writing and waking; the few flags beside them are read again
+//! under a lock, and stay the standard library's, as do wakers, which promise their order themselves.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -154,6 +155,27 @@ fn whoever_waits_for_the_end_alone_is_woken_by_it() {
         };
         let last = flight.wait(0, Wanted::Last, None);
         assert!(matches!(last, Poll::Ready(Some(Ok(Event::Done(_))))), "{last:?}");
+        compute.join().unwrap();
+    });
+}
+
+#[test]
+fn whoever_waits_is_woken_by_each_event() {
+    in_every_order(|| {
+        let flight = flight();
+        let compute = {
+            let flight = Arc::clone(&flight);
+            thread::spawn(move || {
+                events().into_iter().take(1).for_each(|event| flight.push(event));
+                flight.land(Event::Done(reply()));
+            })
+        };
+        let mut read = 0;
+        while let Poll::Ready(Some(event)) = flight.wait(0, Wanted::Next, None) {
+            event.expect("nobody cancels");
+            read += 1;
+        }
+        assert_eq!(read, 2);
         compute.join().unwrap();
     });
 }
