@@ -220,8 +220,22 @@ impl Ahead {
     /// Asks for them, at the block at `w`.
     #[inline(always)]
     pub(super) fn ask<S: Simd>(self, s: S, w: *const u8) {
-        for line in 0..self.lines {
+        self.ask_from(s, w, 0);
+    }
+
+    /// Asks for those from line `first` on.
+    #[inline(always)]
+    fn ask_from<S: Simd>(self, s: S, w: *const u8, first: usize) {
+        for line in first..self.lines {
             s.prefetch(w.wrapping_add(self.bytes + line * LINE));
+        }
+    }
+
+    /// Asks for so many with a quad, the first ones with the first quad.
+    #[inline(always)]
+    fn ask_with<S: Simd, const LINES: usize>(self, s: S, w: *const u8, quad: usize) {
+        for line in 0..LINES {
+            s.prefetch(w.wrapping_add(self.bytes + (LINES * quad + line) * LINE));
         }
     }
 }
@@ -231,18 +245,39 @@ impl<B: Block, const M: usize> Kernel for Panel<B, M> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Blocks { mut w, count, mut x, stride, ahead, first, sums: out } = self.0;
+        let Blocks { ahead, first, sums: out, .. } = self.0;
         let mut sums = [[s.zero(); 2]; M];
         if !first {
             // SAFETY: M rows have 32 sums each.
             unsafe { load(s, out, &mut sums) };
         }
+        // SAFETY: there are so many blocks of weights, and of each of the M rows.
+        unsafe {
+            match if M >= ROWS_TO_SPREAD { ahead.lines / QUADS } else { 0 } {
+                2 => Self::add_blocks::<S, 2>(s, self.0, &mut sums),
+                1 => Self::add_blocks::<S, 1>(s, self.0, &mut sums),
+                _ => Self::add_blocks::<S, 0>(s, self.0, &mut sums),
+            }
+        }
+        // SAFETY: M rows have 32 sums each.
+        unsafe { store(s, &sums, out) };
+    }
+}
+
+impl<B: Block, const M: usize> Panel<B, M> {
+    /// Adds all blocks to the sums. Of the lines that are asked for, SPREAD are asked for with each quad, the rest at once.
+    ///
+    /// # Safety
+    /// The blocks of the weights and of M rows are readable.
+    #[inline(always)]
+    unsafe fn add_blocks<S: Simd, const SPREAD: usize>(s: S, blocks: Blocks, sums: &mut [[S::F32; 2]; M]) {
+        let Blocks { mut w, count, mut x, stride, ahead, .. } = blocks;
         for _ in 0..count {
-            ahead.ask(s, w);
-            // SAFETY: there are so many blocks of weights, and of each of the M rows; both pointers advance one block at a time.
+            ahead.ask_from(s, w, SPREAD * QUADS);
+            // SAFETY: as the caller vouches; both pointers advance one block at a time.
             unsafe {
                 for part in 0..B::PARTS {
-                    Self::add_part(s, w, x, stride, part, &mut sums);
+                    Self::add_part::<S, SPREAD>(s, w, x, stride, part, ahead, sums);
                 }
                 if B::BASED {
                     for half in 0..2 {
@@ -257,31 +292,28 @@ impl<B: Block, const M: usize> Kernel for Panel<B, M> {
                 x = x.add(QUANT_BLOCK_BYTES);
             }
         }
-        // SAFETY: M rows have 32 sums each.
-        unsafe { store(s, &sums, out) };
     }
-}
 
-impl<B: Block, const M: usize> Panel<B, M> {
     /// # Safety
     /// A block is readable at `w`, and a block of activations at `x` and at each of the next M - 1 strides.
     #[inline(always)]
-    unsafe fn add_part<S: Simd>(
+    unsafe fn add_part<S: Simd, const SPREAD: usize>(
         s: S,
         w: *const u8,
         x: *const u8,
         stride: usize,
         part: usize,
+        ahead: Ahead,
         sums: &mut [[S::F32; 2]; M],
     ) {
         // SAFETY: as the caller vouches.
         unsafe {
             let mut dots = [[s.splat_i32(0); M]; 2];
             if S::WIDE {
-                Self::dot_part::<S, 0, 2>(s, w, x, stride, part, &mut dots);
+                Self::dot_part::<S, 0, 2, SPREAD>(s, w, x, stride, part, ahead, &mut dots);
             } else {
-                Self::dot_part::<S, 0, 1>(s, w, x, stride, part, &mut dots);
-                Self::dot_part::<S, 1, 2>(s, w, x, stride, part, &mut dots);
+                Self::dot_part::<S, 0, 1, SPREAD>(s, w, x, stride, part, ahead, &mut dots);
+                Self::dot_part::<S, 1, 2, 0>(s, w, x, stride, part, ahead, &mut dots);
             }
             let scales = [B::scale(s, w, part, 0), B::scale(s, w, part, 1)];
             for r in 0..M {
@@ -299,12 +331,13 @@ impl<B: Block, const M: usize> Panel<B, M> {
     /// # Safety
     /// As [`Self::add_part`].
     #[inline(always)]
-    unsafe fn dot_part<S: Simd, const H0: usize, const H1: usize>(
+    unsafe fn dot_part<S: Simd, const H0: usize, const H1: usize, const SPREAD: usize>(
         s: S,
         w: *const u8,
         x: *const u8,
         stride: usize,
         part: usize,
+        ahead: Ahead,
         dots: &mut [[S::I32; M]; 2],
     ) {
         // SAFETY: as the caller vouches.
@@ -315,8 +348,9 @@ impl<B: Block, const M: usize> Panel<B, M> {
                     dots[h][r] = start;
                 }
             }
-            let quads = BLOCK / 4 / B::PARTS;
+            let quads = QUADS / B::PARTS;
             for quad in part * quads..(part + 1) * quads {
+                ahead.ask_with::<S, SPREAD>(s, w, quad);
                 let mut weights = [B::load(s, w.add((2 * quad + H0) * LINE)); 2];
                 for h in H0 + 1..H1 {
                     weights[h - H0] = B::load(s, w.add((2 * quad + h) * LINE));
@@ -334,9 +368,13 @@ impl<B: Block, const M: usize> Panel<B, M> {
 
 /// Bytes of the weights of a block.
 const WEIGHT_BYTES: usize = BLOCK * TILE;
+/// Inputs are multiplied four at a time.
+const QUADS: usize = BLOCK / 4;
 /// Cache lines of a block of a Q8_0 tile.
 const BLOCK_LINES: usize = Q8::BYTES / LINE;
 /// How far ahead the only panel asks for weights, and twice as far if it has more than a few rows; running past the end of a
 /// matrix does no harm. Of what was tried on a Zen 4, one row is fastest with 2 to 4 KiB and eight with 8.
 const PREFETCH_BYTES: usize = 4096;
 const FEW_ROWS: usize = 6;
+/// From so many rows on lines are asked for two with each quad: all at once, they would be in the way of those that are multiplied.
+const ROWS_TO_SPREAD: usize = 4;
