@@ -414,14 +414,12 @@ fn check_indices(name: &str, indices: &[u32], count: usize) {
     }
 }
 
-/// Rows with one table, in groups of about one size: at most `ROWS_OF_GROUP` rows, and two groups at least where there are so many
-/// rows to share out.
+/// Rows with one table, in groups of about one size and at most `ROWS_OF_GROUP` rows.
 fn groups_of_one_table(rows: &[KvRow<'_>]) -> Vec<Range<usize>> {
     let mut groups = Vec::new();
     let mut start = 0;
     for run in rows.chunk_by(|a, b| std::ptr::eq(a.table, b.table)) {
-        let least = if run.len() < ROWS_TO_SHARE { 1 } else { 2 };
-        let count = run.len().div_ceil(ROWS_OF_GROUP).max(least);
+        let count = run.len().div_ceil(ROWS_OF_GROUP);
         let bound = |i: usize| start + i * run.len() / count;
         groups.extend((0..count).map(|i| bound(i)..bound(i + 1)));
         start += run.len();
@@ -429,7 +427,5 @@ fn groups_of_one_table(rows: &[KvRow<'_>]) -> Vec<Range<usize>> {
     groups
 }
 
-/// From so many rows on they are shared out.
-const ROWS_TO_SHARE: usize = 8;
-/// Rows of one sequence that a piece of an attention takes: enough to use what is loaded, few enough to share out.
+/// Rows of one sequence that a piece of an attention takes at most: enough to use what is loaded, few enough to share out.
 const ROWS_OF_GROUP: usize = 16;

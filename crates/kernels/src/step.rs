@@ -196,7 +196,7 @@ impl Step<'_> {
             Op::PackKeys { blocks, .. } => blocks.len(),
             Op::Attend { heads, groups, .. } => groups.len() * heads,
             Op::AttendCached { heads, kv_heads, groups, .. } => {
-                groups.len() * kv_heads * head_parts(*heads, *kv_heads, groups, threads)
+                CachedCut::new(*heads, *kv_heads, groups, threads).piece_count()
             }
         }
     }
@@ -321,12 +321,11 @@ impl Step<'_> {
                 rows: rows_of(piece),
             }),
             Op::AttendCached { rotated, layer, heads, kv_heads, head_dim, rows, groups } => {
-                let parts = head_parts(*heads, *kv_heads, groups, buffers.threads);
-                // All pieces over one key/value head follow each other: they find it in the second cache.
-                let (part, piece) = (piece % parts, piece / parts);
-                let (group, kv_head) = (&groups[piece % groups.len()], piece / groups.len());
-                let shared_by = heads / kv_heads;
-                let first = kv_head * shared_by;
+                let cut = CachedCut::new(*heads, *kv_heads, groups, buffers.threads);
+                let (kv_head, heads, group) = cut.piece(piece);
+                if group.is_empty() {
+                    return;
+                }
                 let (q, out) = (buffers.plane(*rotated), buffers.plane(self.out));
                 path.run(CachedPiece {
                     common: Heads { q, out, quantized, head_dim: *head_dim },
@@ -334,8 +333,8 @@ impl Step<'_> {
                     layer: *layer,
                     kv_head,
                     kv_rows: rows,
-                    rows: group.clone(),
-                    heads: first + part * shared_by / parts..first + (part + 1) * shared_by / parts,
+                    rows: group,
+                    heads,
                 });
             }
         }
@@ -347,16 +346,69 @@ fn rows_of_piece(out: &Slot, threads: usize) -> usize {
     out.rows.div_ceil(2 * threads).min(ROW_PIECE_BYTES / out.stride_bytes).max(1)
 }
 
-/// Into how many parts the heads that share keys are split, so that there is work for every thread; no more, as each part reads all
-/// the keys. Groups of few rows are no work beside those of many: with one token each of some sequences and a chunk of a prompt, the
-/// chunk is what is shared out.
-fn head_parts(heads: usize, kv_heads: usize, groups: &[Range<usize>], threads: usize) -> usize {
-    let largest = groups.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
-    let large = groups.iter().filter(|group| 2 * group.len() > largest).count();
-    let shared_by = heads / kv_heads;
-    let parts = threads.div_ceil(large.max(1) * kv_heads).min(shared_by);
-    // Of few heads, parts of one size.
-    if shared_by <= 4 && !shared_by.is_multiple_of(parts) { shared_by } else { parts }
+/// How attention over cached rows is cut: by key/value heads and groups of rows, and further where that leaves threads without work.
+///
+/// A few heads that do not go evenly into the threads are dealt out, and those that are left over are cut by rows:
+///
+/// ```text
+/// thread 0: head 0, the first rows of head 2      thread 1: head 1, the other rows of head 2
+/// ```
+struct CachedCut<'a> {
+    groups: &'a [Range<usize>],
+    /// Heads that share a key/value head, and in how many parts they are.
+    shared_by: usize,
+    parts: usize,
+    /// The key/value heads are dealt out to so many,
+    shares: usize,
+    /// so many to each,
+    heads: usize,
+    /// and so many are left over.
+    left_over: usize,
+}
+
+impl<'a> CachedCut<'a> {
+    fn new(heads: usize, kv_heads: usize, groups: &'a [Range<usize>], threads: usize) -> Self {
+        let largest = groups.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
+        // Groups of few rows are no work beside those of many: with one token each of some sequences and a chunk of a prompt, the
+        // chunk is what is shared out.
+        let large = groups.iter().filter(|group| 2 * group.len() > largest).count().max(1);
+        let shared_by = heads / kv_heads;
+        let units = large * kv_heads;
+        if largest >= ROWS_TO_CUT * threads
+            && units < UNITS_TO_CUT * threads
+            && !units.is_multiple_of(threads)
+        {
+            let (heads, left_over) = (kv_heads / threads, kv_heads % threads);
+            return CachedCut { groups, shared_by, parts: 1, shares: threads, heads, left_over };
+        }
+        // No more parts than threads have use for, as each part reads all the keys. Of few heads, parts of one size.
+        let parts = threads.div_ceil(units).min(shared_by);
+        let parts = if shared_by <= 4 && !shared_by.is_multiple_of(parts) { shared_by } else { parts };
+        CachedCut { groups, shared_by, parts, shares: 1, heads: kv_heads, left_over: 0 }
+    }
+
+    fn piece_count(&self) -> usize {
+        self.shares * (self.heads + self.left_over) * self.groups.len() * self.parts
+    }
+
+    /// A key/value head, some of the heads that share it, and some rows, maybe none. All pieces over one key/value head follow each
+    /// other: they find it in the second cache.
+    fn piece(&self, piece: usize) -> (usize, Range<usize>, Range<usize>) {
+        let (piece, part) = (piece / self.parts, piece % self.parts);
+        let (piece, group) = (piece / self.groups.len(), &self.groups[piece % self.groups.len()]);
+        let (share, number) = (piece / (self.heads + self.left_over), piece % (self.heads + self.left_over));
+        let (kv_head, rows) = match number.checked_sub(self.heads) {
+            None => (share * self.heads + number, group.clone()),
+            Some(left_over) => (self.shares * self.heads + left_over, part_of(group, share, self.shares)),
+        };
+        let heads = kv_head * self.shared_by..(kv_head + 1) * self.shared_by;
+        (kv_head, part_of(&heads, part, self.parts), rows)
+    }
+}
+
+/// One of several parts of about one size.
+fn part_of(whole: &Range<usize>, part: usize, parts: usize) -> Range<usize> {
+    whole.start + part * whole.len() / parts..whole.start + (part + 1) * whole.len() / parts
 }
 
 /// How a product is cut: by rows, so that a piece's activations stay in the second cache, or with their thread, and by tiles.
@@ -406,6 +458,10 @@ impl LinearCut {
 
 /// Bytes of the rows of one piece of a step over rows.
 const ROW_PIECE_BYTES: usize = 32 << 10;
+/// Rows for each thread that are worth converting the keys of a head once more.
+const ROWS_TO_CUT: usize = 4;
+/// Where each thread has so many heads of groups, one more or less no longer matters.
+const UNITS_TO_CUT: usize = 4;
 /// Bytes of weights that a piece of a product reads: each begins with what is not in the cache, half a microsecond or more.
 const PIECE_WEIGHT_BYTES: usize = 256 << 10;
 /// Bytes of activations that stay in the second cache while tiles pass by.
@@ -415,3 +471,37 @@ const PIECE_ROW_BYTES: usize = 512 << 10;
 const SMALL_BYTES: usize = 2 << 20;
 /// Rows of a piece are a multiple of this, so that panels are full.
 const PIECE_ROWS: usize = 24;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_head_of_each_row_attends_once_however_it_is_cut() {
+        let cases: [&[usize]; 5] = [&[1], &[1, 12], &[16, 16, 9], &[1, 1, 40, 1], &[8]];
+        for (lengths, kv_heads, shared_by, threads) in cases
+            .into_iter()
+            .flat_map(|lengths| [1, 2, 3, 8].map(|kv_heads| (lengths, kv_heads)))
+            .flat_map(|(lengths, kv_heads)| [1, 3, 7].map(|shared_by| (lengths, kv_heads, shared_by)))
+            .flat_map(|(a, b, c)| [1, 2, 3, 4].map(|threads| (a, b, c, threads)))
+        {
+            let ends = lengths.iter().scan(0, |end, len| {
+                *end += len;
+                Some(*end - len..*end)
+            });
+            let groups: Vec<Range<usize>> = ends.collect();
+            let (heads, rows) = (kv_heads * shared_by, groups.last().map_or(0, |group| group.end));
+            let cut = CachedCut::new(heads, kv_heads, &groups, threads);
+            let mut attended = vec![0; heads * rows];
+            for piece in 0..cut.piece_count() {
+                let (kv_head, heads_of_piece, rows_of_piece) = cut.piece(piece);
+                for head in heads_of_piece {
+                    assert_eq!(head / shared_by, kv_head);
+                    rows_of_piece.clone().for_each(|row| attended[head * rows + row] += 1);
+                }
+            }
+            let case = format!("{lengths:?}, {kv_heads} x {shared_by} heads, {threads} threads");
+            assert!(attended.iter().all(|times| *times == 1), "{case}");
+        }
+    }
+}
