@@ -47,6 +47,15 @@ fn flight() -> Arc<Flight> {
     Flight::new(deadline(), Arc::default())
 }
 
+/// A thread that writes one event, and then the end.
+fn writing(flight: &Arc<Flight>) -> thread::JoinHandle<()> {
+    let flight = Arc::clone(flight);
+    thread::spawn(move || {
+        events().into_iter().take(1).for_each(|event| flight.push(event));
+        flight.land(Event::Done(reply()));
+    })
+}
+
 /// How a view ended when all is over: every one has exactly one end, and nothing comes after it.
 #[derive(Debug, Eq, PartialEq)]
 enum End {
@@ -146,13 +155,7 @@ fn a_reader_beside_a_cancel_reads_one_end() {
 fn whoever_waits_for_the_end_alone_is_woken_by_it() {
     in_every_order(|| {
         let flight = flight();
-        let compute = {
-            let flight = Arc::clone(&flight);
-            thread::spawn(move || {
-                events().into_iter().take(1).for_each(|event| flight.push(event));
-                flight.land(Event::Done(reply()));
-            })
-        };
+        let compute = writing(&flight);
         let last = flight.wait(0, Wanted::Last, None);
         assert!(matches!(last, Poll::Ready(Some(Ok(Event::Done(_))))), "{last:?}");
         compute.join().unwrap();
@@ -163,13 +166,7 @@ fn whoever_waits_for_the_end_alone_is_woken_by_it() {
 fn whoever_waits_is_woken_by_each_event() {
     in_every_order(|| {
         let flight = flight();
-        let compute = {
-            let flight = Arc::clone(&flight);
-            thread::spawn(move || {
-                events().into_iter().take(1).for_each(|event| flight.push(event));
-                flight.land(Event::Done(reply()));
-            })
-        };
+        let compute = writing(&flight);
         let mut read = 0;
         while let Poll::Ready(Some(event)) = flight.wait(0, Wanted::Next, None) {
             event.expect("nobody cancels");

@@ -366,7 +366,7 @@ fn map_bytes(map: &Map<String, Value>) -> usize {
 }
 
 /// A job, its flight with one view, its key and its stream, besides texts.
-const WAITING_BYTES: usize = size_of::<Job>() + size_of::<Request>() + 1024;
+const WAITING_BYTES: usize = size_of::<Job>() + size_of::<Request>() + size_of::<Flight>() + 512;
 
 fn timestamp() -> String {
     humantime::format_rfc3339_millis(SystemTime::now()).to_string()

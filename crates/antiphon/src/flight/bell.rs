@@ -14,10 +14,6 @@ pub(super) struct Bell {
 }
 
 impl Bell {
-    pub(super) fn new() -> Self {
-        Self::default()
-    }
-
     /// Wakes this one from now on, in place of another. Whoever waits looks again after this, with a fence between.
     pub(super) fn hang(&self, waker: &Waker, is_patient: bool) {
         self.is_patient.store(is_patient, Ordering::Relaxed);

@@ -8,20 +8,19 @@ use crate::sync::AtomicUsize;
 /// Items stay where they are written: they lie in runs, of which each has room for as many as all before it.
 pub(super) struct List<T> {
     runs: [OnceLock<Box<[OnceLock<T>]>>; RUNS],
-    /// Room of the first run.
-    first: usize,
+    first_room: usize,
     /// Items that are written; there is no gap before the last of them.
     len: AtomicUsize,
 }
 
 impl<T> List<T> {
-    /// A list whose first run has room for `first` items, once there is one.
+    /// A list whose first run has room for so many items, once there is one.
     ///
     /// # Panics
     /// If that is none.
-    pub(super) fn new(first: usize) -> Self {
-        assert!(first > 0, "room for an item");
-        Self { runs: [const { OnceLock::new() }; RUNS], first, len: AtomicUsize::new(0) }
+    pub(super) fn new(first_room: usize) -> Self {
+        assert!(first_room > 0, "room for an item");
+        Self { runs: [const { OnceLock::new() }; RUNS], first_room, len: AtomicUsize::new(0) }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -61,15 +60,15 @@ impl<T> List<T> {
     /// Where an item goes.
     fn place(&self, at: usize) -> &OnceLock<T> {
         let (run, before) = self.run_of(at);
-        let room = before.max(self.first);
+        let room = before.max(self.first_room);
         &self.runs[run].get_or_init(|| (0..room).map(|_| OnceLock::new()).collect())[at - before]
     }
 
     /// The run of an item, and how many items there are before the run.
     fn run_of(&self, at: usize) -> (usize, usize) {
-        match (at / self.first).checked_ilog2() {
+        match (at / self.first_room).checked_ilog2() {
             None => (0, 0),
-            Some(doublings) => (doublings as usize + 1, self.first << doublings),
+            Some(doublings) => (doublings as usize + 1, self.first_room << doublings),
         }
     }
 }
@@ -84,8 +83,8 @@ impl<T> From<Vec<T>> for List<T> {
     }
 }
 
-/// More than memory has room for.
-const RUNS: usize = 32;
+/// Room for eight million items and more: nobody writes so many tokens, or has so many readers.
+const RUNS: usize = 24;
 
 #[cfg(test)]
 mod tests {
@@ -97,8 +96,8 @@ mod tests {
 
     #[test]
     fn items_come_back_in_order_from_run_to_run() {
-        for first in [1, 3, 16] {
-            let list = List::new(first);
+        for first_room in [1, 3, 16] {
+            let list = List::new(first_room);
             for item in 0..1000 {
                 assert!(list.get(item as usize).is_none());
                 list.push(item);

@@ -145,7 +145,7 @@ impl Flight {
         Arc::new(Self {
             log,
             views: Mutex::new(Views { all, departure: Departure::None }),
-            bells: List::from(vec![Bell::new()]),
+            bells: List::from(vec![Bell::default()]),
             interrupt: AtomicBool::new(false),
             attention,
             earliest: AtomicU64::new(to_ticks(deadline)),
@@ -161,7 +161,7 @@ impl Flight {
             return None;
         }
         views.all.push(View::new(deadline, true));
-        self.bells.push(Bell::new());
+        self.bells.push(Bell::default());
         self.earliest.fetch_min(to_ticks(deadline), Ordering::AcqRel);
         Some(views.all.len() - 1)
     }

@@ -251,9 +251,10 @@ impl<B: Block, const M: usize> Kernel for Panel<B, M> {
             // SAFETY: M rows have 32 sums each.
             unsafe { load(s, out, &mut sums) };
         }
+        let with_quad = if M >= ROWS_TO_SPREAD { ahead.lines / QUADS } else { 0 };
         // SAFETY: there are so many blocks of weights, and of each of the M rows.
         unsafe {
-            match if M >= ROWS_TO_SPREAD { ahead.lines / QUADS } else { 0 } {
+            match with_quad {
                 2 => Self::add_blocks::<S, 2>(s, self.0, &mut sums),
                 1 => Self::add_blocks::<S, 1>(s, self.0, &mut sums),
                 _ => Self::add_blocks::<S, 0>(s, self.0, &mut sums),
@@ -376,5 +377,6 @@ const BLOCK_LINES: usize = Q8::BYTES / LINE;
 /// matrix does no harm. Of what was tried on a Zen 4, one row is fastest with 2 to 4 KiB and eight with 8.
 const PREFETCH_BYTES: usize = 4096;
 const FEW_ROWS: usize = 6;
-/// From so many rows on lines are asked for two with each quad: all at once, they would be in the way of those that are multiplied.
+/// From so many rows on one or two lines are asked for with each quad: all at once, they would be in the way of those that are
+/// multiplied.
 const ROWS_TO_SPREAD: usize = 4;
