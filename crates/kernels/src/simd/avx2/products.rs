@@ -1,6 +1,7 @@
 //! Products of unsigned weights and signed activations, a register of 32 bytes at a time: the exact sign trick of AVX2, and
 //! the one instruction of AVX-VNNI.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::Halves;
@@ -79,9 +80,19 @@ impl Products for SignTrick {
         // SAFETY: as the caller vouches.
         unsafe {
             let pairs = _mm256_maddubs_epi16(w, x);
-            _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+            in_turn(_mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))))
         }
     }
+}
+
+/// The same sum, which is complete before the next one is begun. Without this the compiler takes the products of two or three rows
+/// one row after the other and keeps all weights that were made ready on the stack meanwhile: two rows took longer than three.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn in_turn(mut sum: __m256i) -> __m256i {
+    // SAFETY: no instruction.
+    unsafe { asm!("/* {0} */", inout(ymm_reg) sum, options(nomem, nostack, preserves_flags)) };
+    sum
 }
 
 /// AVX-VNNI: `vpdpbusd` without AVX-512.
