@@ -29,9 +29,24 @@ pub(super) trait HistoryBlock: Copy {
     /// # Safety
     /// `start < head_dim`, the slot was stored, and the block is complete.
     unsafe fn value<S: Simd>(self, s: S, slot: usize, start: usize) -> S::F32;
+}
 
-    /// Asks for line `index` of the block's memory ahead of time; it has about `head_dim` lines.
-    fn prefetch<S: Simd>(self, s: S, index: usize);
+/// A block that is asked for ahead of time: it may come from memory.
+pub(super) trait Ask: Copy {
+    /// Element `d` of the keys.
+    fn ask_key<S: Simd>(self, s: S, d: usize);
+
+    /// The value at `slot`.
+    fn ask_value<S: Simd>(self, s: S, slot: usize);
+}
+
+/// None.
+impl Ask for () {
+    #[inline(always)]
+    fn ask_key<S: Simd>(self, _s: S, _d: usize) {}
+
+    #[inline(always)]
+    fn ask_value<S: Simd>(self, _s: S, _slot: usize) {}
 }
 
 #[derive(Clone, Copy)]
@@ -77,10 +92,19 @@ impl HistoryBlock for CachedBlock {
         // SAFETY: value rows are padded to whole vectors.
         unsafe { s.load_f16(self.values.add(slot * self.value_stride + start)) }
     }
+}
+
+impl Ask for CachedBlock {
+    #[inline(always)]
+    fn ask_key<S: Simd>(self, s: S, d: usize) {
+        s.prefetch(self.keys.wrapping_add(d * KV_BLOCK).cast());
+    }
 
     #[inline(always)]
-    fn prefetch<S: Simd>(self, s: S, index: usize) {
-        s.prefetch(self.keys.cast::<u8>().wrapping_add(index * LINE)); // values stand behind the keys
+    fn ask_value<S: Simd>(self, s: S, slot: usize) {
+        for start in (0..self.value_stride).step_by(LINE / size_of::<u16>()) {
+            s.prefetch(self.values.wrapping_add(slot * self.value_stride + start).cast());
+        }
     }
 }
 
@@ -134,9 +158,15 @@ impl HistoryBlock for SpanBlock {
         // SAFETY: `n` elements of the head are left from `start` on.
         unsafe { s.load_first(n, self.values.add(slot * self.value_stride + start)) }
     }
+}
+
+/// It was just written, so it is near.
+impl Ask for SpanBlock {
+    #[inline(always)]
+    fn ask_key<S: Simd>(self, _s: S, _d: usize) {}
 
     #[inline(always)]
-    fn prefetch<S: Simd>(self, _s: S, _index: usize) {} // just written, so still near
+    fn ask_value<S: Simd>(self, _s: S, _slot: usize) {}
 }
 
 /// Keys or values of a few blocks that were converted, from block `first` on.
@@ -214,7 +244,4 @@ impl HistoryBlock for NearBlock {
         // SAFETY: value rows are padded to whole vectors.
         unsafe { s.load(self.at.add(slot * self.value_stride + start)) }
     }
-
-    #[inline(always)]
-    fn prefetch<S: Simd>(self, _s: S, _index: usize) {} // just converted
 }

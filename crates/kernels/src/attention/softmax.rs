@@ -13,7 +13,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::history::{History, HistoryBlock, NearHistory};
+use super::history::{Ask, History, HistoryBlock, NearHistory};
 use crate::isa::Kernel;
 use crate::kv::{KV_BLOCK, MAX_HEAD_DIM, padded};
 use crate::math::exp2;
@@ -117,7 +117,7 @@ impl States {
 impl Heads {
     /// Attends with each head of each row.
     #[inline(always)]
-    pub(super) fn attend<S: Simd, H: History>(
+    pub(super) fn attend<S: Simd, H: History<Block: Ask>>(
         self,
         s: S,
         history: H,
@@ -180,7 +180,7 @@ impl Heads {
 /// What the queries see, into the states of the scratch. `count` of them count; a few convert what they load, for many it is
 /// converted once.
 #[inline(always)]
-fn gather<S: Simd, H: History>(
+fn gather<S: Simd, H: History<Block: Ask>>(
     s: S,
     history: H,
     head_dim: usize,
@@ -210,30 +210,25 @@ fn gather<S: Simd, H: History>(
         }
         let longest = longest(queries);
         let all = longest.div_ceil(KV_BLOCK);
-        let lines = head_dim.div_ceil(queries.len() / 4);
         let tiles = queries.chunks_exact(4).enumerate().map(|(i, queries)| tile(4 * i, queries));
         for first in (0..all).step_by(GROUP) {
             let near = NearHistory { at: (&raw mut (*scratch).near).cast(), first, head_dim };
             let end = (first + GROUP).min(all);
+            let next = Ahead { history, blocks: end..(end + GROUP).min(all) };
             for index in first..end {
                 near.convert_keys(s, index, history.block(index));
             }
             for (number, seen) in tiles.clone().enumerate() {
-                // The next group is asked for a few lines at a time.
-                for next in end..(end + GROUP).min(all) {
-                    let block = history.block(next);
-                    for line in number * lines..((number + 1) * lines).min(head_dim) {
-                        block.prefetch(s, line);
-                    }
-                }
-                s.call(Near { history: near, end, head_dim, seen, converted: Converted::Keys });
+                let ahead = next.share(number, tiles.len());
+                s.call(Near { history: near, ahead, end, head_dim, seen, converted: Converted::Keys });
             }
             for index in first..end {
                 let stored = (longest - index * KV_BLOCK).min(KV_BLOCK);
                 near.convert_values(s, index, history.block(index), stored);
             }
-            for seen in tiles.clone() {
-                s.call(Near { history: near, end, head_dim, seen, converted: Converted::Values });
+            for (number, seen) in tiles.clone().enumerate() {
+                let ahead = next.share(number, tiles.len());
+                s.call(Near { history: near, ahead, end, head_dim, seen, converted: Converted::Values });
             }
         }
     }
@@ -249,6 +244,36 @@ fn longest(queries: &[Query]) -> usize {
 #[inline(always)]
 fn blocks_seen(queries: &[Query]) -> usize {
     longest(queries).div_ceil(KV_BLOCK)
+}
+
+/// Blocks that are asked for while others are multiplied, the first ones with the first, keys with keys and values with values:
+/// line by line, as all at once they would be in each other's way.
+#[derive(Clone)]
+struct Ahead<H> {
+    history: H,
+    blocks: Range<usize>,
+}
+
+impl<H: History<Block: Ask>> Ahead<H> {
+    /// What one of some tiles asks for.
+    #[inline(always)]
+    fn share(&self, tile: usize, tiles: usize) -> Ahead<H> {
+        let bound = |tile: usize| self.blocks.start + tile * self.blocks.len() / tiles;
+        Ahead { history: self.history, blocks: bound(tile)..bound(tile + 1) }
+    }
+
+    /// What is asked for with B blocks from the `index`th on, if anything; the last one fills the rest.
+    #[inline(always)]
+    fn with<const B: usize>(&self, index: usize) -> Option<[H::Block; B]> {
+        if index >= self.blocks.len() {
+            return None;
+        }
+        let mut asked = [self.history.block(self.blocks.end - 1); B];
+        for i in 0..B.min(self.blocks.len() - index) {
+            asked[i] = self.history.block(self.blocks.start + index + i);
+        }
+        Some(asked)
+    }
 }
 
 /// Up to four queries, what they have gathered, and what they weigh the present group with.
@@ -271,7 +296,7 @@ struct Walk<'a, H, const Q: usize> {
     seen: Seen<'a>,
 }
 
-impl<H: History, const Q: usize> Kernel for Walk<'_, H, Q> {
+impl<H: History<Block: Ask>, const Q: usize> Kernel for Walk<'_, H, Q> {
     type Output = ();
 
     #[inline(always)]
@@ -279,18 +304,18 @@ impl<H: History, const Q: usize> Kernel for Walk<'_, H, Q> {
         let Walk { history, head_dim, seen, .. } = self;
         for first in self.blocks.clone().step_by(GROUP) {
             let blocks = first..(first + GROUP).min(self.blocks.end);
-            // The next group is asked for while this one is multiplied, line by line: all at once they would be in each other's way.
             let next = blocks.end..(blocks.end + GROUP).min(self.blocks.end);
-            let next = if self.far { next } else { 0..0 };
-            score::<S, H, Q>(s, history, blocks.clone(), next, head_dim, seen);
-            weigh::<S, H, Q>(s, history, blocks, head_dim, seen);
+            let ahead = Ahead { history, blocks: if self.far { next } else { 0..0 } };
+            score::<S, H, H, Q>(s, history, blocks.clone(), &ahead, head_dim, seen);
+            weigh::<S, H, H, Q>(s, history, blocks, &ahead, head_dim, seen);
         }
     }
 }
 
 /// Four queries over what was converted of a group.
-struct Near<'a> {
+struct Near<'a, H> {
     history: NearHistory,
+    ahead: Ahead<H>,
     /// Behind the last block of the group.
     end: usize,
     head_dim: usize,
@@ -305,28 +330,27 @@ enum Converted {
     Values,
 }
 
-impl Kernel for Near<'_> {
+impl<H: History<Block: Ask>> Kernel for Near<'_, H> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Near { history, end, head_dim, seen, converted } = self;
+        let Near { history, ahead, end, head_dim, seen, converted } = self;
         let blocks = history.first..blocks_seen(seen.queries).min(end);
         match converted {
-            Converted::Keys => score::<S, NearHistory, 4>(s, history, blocks, 0..0, head_dim, seen),
-            Converted::Values => weigh::<S, NearHistory, 4>(s, history, blocks, head_dim, seen),
+            Converted::Keys => score::<S, NearHistory, H, 4>(s, history, blocks, &ahead, head_dim, seen),
+            Converted::Values => weigh::<S, NearHistory, H, 4>(s, history, blocks, &ahead, head_dim, seen),
         }
     }
 }
 
-/// Writes the weights of Q queries for the positions of a group, and takes them into the sums of weights; asks for the blocks
-/// `next` meanwhile.
+/// Writes the weights of Q queries for the positions of a group, and takes them into the sums of weights.
 #[inline(always)]
-fn score<S: Simd, H: History, const Q: usize>(
+fn score<S: Simd, H: History, A: History<Block: Ask>, const Q: usize>(
     s: S,
     history: H,
     blocks: Range<usize>,
-    next: Range<usize>,
+    ahead: &Ahead<A>,
     head_dim: usize,
     seen: Seen<'_>,
 ) {
@@ -336,13 +360,13 @@ fn score<S: Simd, H: History, const Q: usize>(
     let mut scores = [[s.zero(); GROUP]; Q];
     match (Q, S::WIDE) {
         (_, true) if blocks.len() > 2 => {
-            multiply::<S, H, Q, 4>(s, history, &blocks, &next, head_dim, &seen, &mut scores)
+            multiply::<S, H, A, Q, 4>(s, history, &blocks, ahead, head_dim, &seen, &mut scores)
         }
-        (1, false) => multiply::<S, H, Q, 4>(s, history, &blocks, &next, head_dim, &seen, &mut scores),
+        (1, false) => multiply::<S, H, A, Q, 4>(s, history, &blocks, ahead, head_dim, &seen, &mut scores),
         (_, true) | (2, false) => {
-            multiply::<S, H, Q, 2>(s, history, &blocks, &next, head_dim, &seen, &mut scores)
+            multiply::<S, H, A, Q, 2>(s, history, &blocks, ahead, head_dim, &seen, &mut scores)
         }
-        _ => multiply::<S, H, Q, 1>(s, history, &blocks, &next, head_dim, &seen, &mut scores),
+        _ => multiply::<S, H, A, Q, 1>(s, history, &blocks, ahead, head_dim, &seen, &mut scores),
     }
     let visible = |j: usize| seen.queries[j].visible.saturating_sub(blocks.start * KV_BLOCK);
     let mut largest = [0.0; Q];
@@ -388,11 +412,11 @@ fn score<S: Simd, H: History, const Q: usize>(
 
 /// Products of Q queries and the keys of a group; those of B blocks are computed together, so that enough sums are under way.
 #[inline(always)]
-fn multiply<S: Simd, H: History, const Q: usize, const B: usize>(
+fn multiply<S: Simd, H: History, A: History<Block: Ask>, const Q: usize, const B: usize>(
     s: S,
     history: H,
     blocks: &Range<usize>,
-    next: &Range<usize>,
+    ahead: &Ahead<A>,
     head_dim: usize,
     seen: &Seen<'_>,
     scores: &mut [[S::F32; GROUP]; Q],
@@ -400,43 +424,54 @@ fn multiply<S: Simd, H: History, const Q: usize, const B: usize>(
     let last = blocks.end - 1;
     for first in (0..blocks.len()).step_by(B) {
         let mut keys = [history.block(last); B];
-        let mut ahead = keys;
         for i in 0..B {
             keys[i] = history.block((blocks.start + first + i).min(last));
-            if !next.is_empty() {
-                ahead[i] = history.block((next.start + first + i).min(next.end - 1));
-            }
         }
-        let mut sums = [[s.zero(); B]; Q];
-        for d in 0..head_dim {
-            let mut q = [s.zero(); Q];
-            for j in 0..Q {
-                // SAFETY: a query has head_dim elements.
-                q[j] = s.splat(unsafe { seen.queries[j].q.add(d).read() });
-            }
-            for i in 0..B {
-                // SAFETY: d < head_dim; blocks are complete before this step.
-                let key = unsafe { keys[i].key(s, d) };
-                if !next.is_empty() {
-                    ahead[i].prefetch(s, d);
-                }
-                for j in 0..Q {
-                    sums[j][i] = s.fma(q[j], key, sums[j][i]);
-                }
-            }
-        }
+        let sums = match ahead.with::<B>(first) {
+            Some(asked) => multiply_keys::<S, _, _, Q, B>(s, keys, asked, head_dim, seen),
+            None => multiply_keys::<S, _, _, Q, B>(s, keys, [(); B], head_dim, seen),
+        };
         for j in 0..Q {
             scores[j][first..first + B].copy_from_slice(&sums[j]);
         }
     }
 }
 
+/// Products of Q queries and the keys of B blocks.
+#[inline(always)]
+fn multiply_keys<S: Simd, K: HistoryBlock, A: Ask, const Q: usize, const B: usize>(
+    s: S,
+    keys: [K; B],
+    asked: [A; B],
+    head_dim: usize,
+    seen: &Seen<'_>,
+) -> [[S::F32; B]; Q] {
+    let mut sums = [[s.zero(); B]; Q];
+    for d in 0..head_dim {
+        let mut q = [s.zero(); Q];
+        for j in 0..Q {
+            // SAFETY: a query has head_dim elements.
+            q[j] = s.splat(unsafe { seen.queries[j].q.add(d).read() });
+        }
+        for i in 0..B {
+            // SAFETY: d < head_dim; blocks are complete before this step.
+            let key = unsafe { keys[i].key(s, d) };
+            asked[i].ask_key(s, d);
+            for j in 0..Q {
+                sums[j][i] = s.fma(q[j], key, sums[j][i]);
+            }
+        }
+    }
+    sums
+}
+
 /// Adds the weighted values of a group to the sums of Q queries.
 #[inline(always)]
-fn weigh<S: Simd, H: History, const Q: usize>(
+fn weigh<S: Simd, H: History, A: History<Block: Ask>, const Q: usize>(
     s: S,
     history: H,
     blocks: Range<usize>,
+    ahead: &Ahead<A>,
     head_dim: usize,
     seen: Seen<'_>,
 ) {
@@ -445,25 +480,26 @@ fn weigh<S: Simd, H: History, const Q: usize>(
     let together = if S::WIDE { 4 } else { 4 / Q };
     let mut chunk = 0;
     while together >= 4 && chunk + 4 <= chunks {
-        weigh_chunks::<S, H, Q, 4>(s, history, &blocks, chunk, &seen);
+        weigh_chunks::<S, H, A, Q, 4>(s, history, &blocks, ahead, chunk, &seen);
         chunk += 4;
     }
     while together >= 2 && chunk + 2 <= chunks {
-        weigh_chunks::<S, H, Q, 2>(s, history, &blocks, chunk, &seen);
+        weigh_chunks::<S, H, A, Q, 2>(s, history, &blocks, ahead, chunk, &seen);
         chunk += 2;
     }
     while chunk < chunks {
-        weigh_chunks::<S, H, Q, 1>(s, history, &blocks, chunk, &seen);
+        weigh_chunks::<S, H, A, Q, 1>(s, history, &blocks, ahead, chunk, &seen);
         chunk += 1;
     }
 }
 
 /// C vectors of the head from `chunk` on. Slots that a query does not see are not touched: they may hold anything.
 #[inline(always)]
-fn weigh_chunks<S: Simd, H: History, const Q: usize, const C: usize>(
+fn weigh_chunks<S: Simd, H: History, A: History<Block: Ask>, const Q: usize, const C: usize>(
     s: S,
     history: H,
     blocks: &Range<usize>,
+    ahead: &Ahead<A>,
     chunk: usize,
     seen: &Seen<'_>,
 ) {
@@ -484,14 +520,12 @@ fn weigh_chunks<S: Simd, H: History, const Q: usize, const C: usize>(
             for j in 0..Q {
                 shared = shared.min(visible(j));
             }
-            for slot in 0..shared {
-                for c in 0..C {
-                    let value = block.value(s, slot, (chunk + c) * LANES);
-                    for j in 0..Q {
-                        let weight = s.splat((*seen.weights.add(j))[i][slot]);
-                        sums[j][c] = s.fma(weight, value, sums[j][c]);
-                    }
+            // The first vectors ask for whole values.
+            match ahead.with::<1>(i) {
+                Some([asked]) if chunk == 0 => {
+                    add_values::<S, _, _, Q, C>(s, block, asked, i, shared, chunk, seen, &mut sums)
                 }
+                _ => add_values::<S, _, _, Q, C>(s, block, (), i, shared, chunk, seen, &mut sums),
             }
             for j in 0..Q {
                 for slot in shared..visible(j) {
@@ -506,6 +540,37 @@ fn weigh_chunks<S: Simd, H: History, const Q: usize, const C: usize>(
         for j in 0..Q {
             for c in 0..C {
                 s.store(sums[j][c], at(j, c));
+            }
+        }
+    }
+}
+
+/// Adds the weighted values of the `i`th block of a group at the first slots, which all queries see.
+///
+/// # Safety
+/// The slots were stored, the weights are written.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "a part of `weigh_chunks`, which has them all")]
+unsafe fn add_values<S: Simd, V: HistoryBlock, A: Ask, const Q: usize, const C: usize>(
+    s: S,
+    block: V,
+    asked: A,
+    i: usize,
+    slots: usize,
+    chunk: usize,
+    seen: &Seen<'_>,
+    sums: &mut [[S::F32; C]; Q],
+) {
+    for slot in 0..slots {
+        asked.ask_value(s, slot);
+        for c in 0..C {
+            // SAFETY: as the caller vouches.
+            unsafe {
+                let value = block.value(s, slot, (chunk + c) * LANES);
+                for j in 0..Q {
+                    let weight = s.splat((*seen.weights.add(j))[i][slot]);
+                    sums[j][c] = s.fma(weight, value, sums[j][c]);
+                }
             }
         }
     }
