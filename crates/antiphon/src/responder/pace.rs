@@ -15,7 +15,7 @@ const WEIGHT: f64 = 0.2;
 const GROWTH: usize = 2;
 /// How many products of 8-bit weights take as long as one of attention: an estimate. It only says how the cost of a token grows
 /// along a prompt; what the cost is, is measured.
-const ATTENTION: f64 = 7.0;
+const ATTENTION: f64 = 4.0;
 
 /// What steps have taken so far, in seconds.
 #[derive(Debug)]
