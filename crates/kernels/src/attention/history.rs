@@ -40,7 +40,7 @@ pub(super) trait Ask: Copy {
     fn ask_value<S: Simd>(self, s: S, slot: usize);
 }
 
-/// None.
+/// Nothing is asked for.
 impl Ask for () {
     #[inline(always)]
     fn ask_key<S: Simd>(self, _s: S, _d: usize) {}

@@ -248,7 +248,6 @@ fn blocks_seen(queries: &[Query]) -> usize {
 
 /// Blocks that are asked for while others are multiplied, the first ones with the first, keys with keys and values with values:
 /// line by line, as all at once they would be in each other's way.
-#[derive(Clone)]
 struct Ahead<H> {
     history: H,
     blocks: Range<usize>,
