@@ -374,10 +374,8 @@ impl<'a> CachedCut<'a> {
         let large = groups.iter().filter(|group| 2 * group.len() > largest).count().max(1);
         let shared_by = heads / kv_heads;
         let units = large * kv_heads;
-        if largest >= ROWS_TO_CUT * threads
-            && units < UNITS_TO_CUT * threads
-            && !units.is_multiple_of(threads)
-        {
+        // To convert the keys of a head once more costs less than to wait for the one who has a head more.
+        if largest >= threads && units < UNITS_TO_CUT * threads && !units.is_multiple_of(threads) {
             let (heads, left_over) = (kv_heads / threads, kv_heads % threads);
             return CachedCut { groups, shared_by, parts: 1, shares: threads, heads, left_over };
         }
@@ -458,8 +456,6 @@ impl LinearCut {
 
 /// Bytes of the rows of one piece of a step over rows.
 const ROW_PIECE_BYTES: usize = 32 << 10;
-/// Rows for each thread that are worth converting the keys of a head once more.
-const ROWS_TO_CUT: usize = 4;
 /// Where each thread has so many heads of groups, one more or less no longer matters.
 const UNITS_TO_CUT: usize = 4;
 /// Bytes of weights that a piece of a product reads: each begins with what is not in the cache, half a microsecond or more.

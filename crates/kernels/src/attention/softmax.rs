@@ -133,7 +133,7 @@ impl Heads {
         for first in (0..all).step_by(most) {
             let count = most.min(all - first);
             let queries = self.queries(&rows, &heads, &visible, first, count);
-            gather(s, history, self.head_dim, scratch, &queries[..count.next_multiple_of(4)], count);
+            gather(s, history, self.head_dim, scratch, &queries[..count]);
             for (j, query) in queries[..count].iter().enumerate() {
                 // SAFETY: the scratch has the states of these queries, just written; the output belongs to this piece.
                 unsafe {
@@ -149,7 +149,7 @@ impl Heads {
         }
     }
 
-    /// `count` queries from number `first` on; the last one fills the rest.
+    /// `count` queries from number `first` on; what fills the rest is not looked at.
     #[inline(always)]
     fn queries(
         self,
@@ -169,7 +169,7 @@ impl Heads {
                 unsafe { (self.q.row(row).add(head * head_dim), self.out.row(row).add(head * head_dim)) };
             Query { q, out, visible: visible(row) }
         };
-        let mut queries = [query(first + count - 1); MAX_QUERIES];
+        let mut queries = [query(first); MAX_QUERIES];
         for (j, place) in queries[..count].iter_mut().enumerate() {
             *place = query(first + j);
         }
@@ -177,8 +177,7 @@ impl Heads {
     }
 }
 
-/// What the queries see, into the states of the scratch. `count` of them count; a few convert what they load, for many it is
-/// converted once.
+/// What the queries see, into the states of the scratch. A few convert what they load, for many it is converted once.
 #[inline(always)]
 fn gather<S: Simd, H: History<Block: Ask>>(
     s: S,
@@ -186,20 +185,21 @@ fn gather<S: Simd, H: History<Block: Ask>>(
     head_dim: usize,
     scratch: *mut Scratch,
     queries: &[Query],
-    count: usize,
 ) {
     // SAFETY: the scratch has room for the states and weights of all queries and for a group of heads of MAX_HEAD_DIM.
     unsafe {
         let weights: *mut Weights = (&raw mut (*scratch).weights).cast();
         let states = States::new((&raw mut (*scratch).states).cast(), head_dim);
         states.clear(s, queries.len());
-        let tile =
-            |at: usize, queries| Seen { queries, states: states.from(at), weights: weights.wrapping_add(at) };
-        if !H::CONVERTS || count <= FEW_QUERIES {
-            for at in (0..count).step_by(4) {
-                let queries = &queries[at..count.min(at + 4)];
-                let (blocks, far, seen) = (0..blocks_seen(queries), at == 0, tile(at, queries));
-                match queries.len() {
+        let tiles = queries.chunks(4).enumerate().map(|(number, queries)| Seen {
+            queries,
+            states: states.from(4 * number),
+            weights: weights.wrapping_add(4 * number),
+        });
+        if !H::CONVERTS || queries.len() <= FEW_QUERIES {
+            for (number, seen) in tiles.enumerate() {
+                let (blocks, far) = (0..blocks_seen(seen.queries), number == 0);
+                match seen.queries.len() {
                     1 => s.call(Walk::<_, 1> { history, blocks, far, head_dim, seen }),
                     2 => s.call(Walk::<_, 2> { history, blocks, far, head_dim, seen }),
                     3 => s.call(Walk::<_, 3> { history, blocks, far, head_dim, seen }),
@@ -210,25 +210,28 @@ fn gather<S: Simd, H: History<Block: Ask>>(
         }
         let longest = longest(queries);
         let all = longest.div_ceil(KV_BLOCK);
-        let tiles = queries.chunks_exact(4).enumerate().map(|(i, queries)| tile(4 * i, queries));
         for first in (0..all).step_by(GROUP) {
             let near = NearHistory { at: (&raw mut (*scratch).near).cast(), first, head_dim };
             let end = (first + GROUP).min(all);
             let next = Ahead { history, blocks: end..(end + GROUP).min(all) };
-            for index in first..end {
-                near.convert_keys(s, index, history.block(index));
-            }
-            for (number, seen) in tiles.clone().enumerate() {
-                let ahead = next.share(number, tiles.len());
-                s.call(Near { history: near, ahead, end, head_dim, seen, converted: Converted::Keys });
-            }
-            for index in first..end {
-                let stored = (longest - index * KV_BLOCK).min(KV_BLOCK);
-                near.convert_values(s, index, history.block(index), stored);
-            }
-            for (number, seen) in tiles.clone().enumerate() {
-                let ahead = next.share(number, tiles.len());
-                s.call(Near { history: near, ahead, end, head_dim, seen, converted: Converted::Values });
+            for converted in [Converted::Keys, Converted::Values] {
+                for index in first..end {
+                    let (block, stored) = (history.block(index), (longest - index * KV_BLOCK).min(KV_BLOCK));
+                    match converted {
+                        Converted::Keys => near.convert_keys(s, index, block),
+                        Converted::Values => near.convert_values(s, index, block, stored),
+                    }
+                }
+                for (number, seen) in tiles.clone().enumerate() {
+                    let ahead = next.share(number, tiles.len());
+                    let near = Near { history: near, ahead, end, head_dim, seen, converted };
+                    match seen.queries.len() {
+                        1 => s.call(Tile::<_, 1>(near)),
+                        2 => s.call(Tile::<_, 2>(near)),
+                        3 => s.call(Tile::<_, 3>(near)),
+                        _ => s.call(Tile::<_, 4>(near)),
+                    }
+                }
             }
         }
     }
@@ -311,7 +314,10 @@ impl<H: History<Block: Ask>, const Q: usize> Kernel for Walk<'_, H, Q> {
     }
 }
 
-/// Four queries over what was converted of a group.
+/// Q queries over what was converted of a group.
+struct Tile<'a, H, const Q: usize>(Near<'a, H>);
+
+/// Up to four queries, and what they see of a group.
 struct Near<'a, H> {
     history: NearHistory,
     ahead: Ahead<H>,
@@ -329,16 +335,16 @@ enum Converted {
     Values,
 }
 
-impl<H: History<Block: Ask>> Kernel for Near<'_, H> {
+impl<H: History<Block: Ask>, const Q: usize> Kernel for Tile<'_, H, Q> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Near { history, ahead, end, head_dim, seen, converted } = self;
+        let Near { history, ahead, end, head_dim, seen, converted } = self.0;
         let blocks = history.first..blocks_seen(seen.queries).min(end);
         match converted {
-            Converted::Keys => score::<S, NearHistory, H, 4>(s, history, blocks, &ahead, head_dim, seen),
-            Converted::Values => weigh::<S, NearHistory, H, 4>(s, history, blocks, &ahead, head_dim, seen),
+            Converted::Keys => score::<S, NearHistory, H, Q>(s, history, blocks, &ahead, head_dim, seen),
+            Converted::Values => weigh::<S, NearHistory, H, Q>(s, history, blocks, &ahead, head_dim, seen),
         }
     }
 }
