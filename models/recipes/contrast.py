@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from decoder import causal_mask
+
 FIRST_PART = 0.2  # of a run
 # How sure a difference of one in the mean loss of a token makes the choice: the less it does, the wider apart the losses are driven.
 FIRST_SHARPNESS, SHARPNESS = 6.0, 0.7
@@ -18,14 +20,27 @@ FIRST_SHARPNESS, SHARPNESS = 6.0, 0.7
 class Placed:
     """Rows of a prompt with candidate answers, and for each token of an answer where it is predicted."""
 
-    ids: torch.Tensor  # [questions, width]
-    positions: torch.Tensor  # [questions, width]
-    mask: torch.Tensor  # [questions, 1, width, width], additive
+    ids: torch.Tensor  # [questions, prompt + answers * answer], both padded on the right
+    positions: torch.Tensor  # of the same shape
+    unseen: torch.Tensor  # [questions, 1, 1, prompt], additive: padding of a prompt
+    prompt: int  # tokens of the longest prompt,
+    answer: int  # and of the longest answer
     rows: torch.Tensor  # of each answer token: its row,
     sources: torch.Tensor  # the place whose output predicts it,
     targets: torch.Tensor  # its id,
     owners: torch.Tensor  # and question * answers + answer
     lengths: torch.Tensor  # tokens of each answer
+
+    def mix(self, q, k, v):
+        """Attention of prompts to themselves, and of each answer to its prompt and itself; [questions, heads, width, head]."""
+        apart = lambda t: t[:, :, self.prompt :].unflatten(2, (-1, self.answer))
+        keys, values = k[:, :, : self.prompt], v[:, :, : self.prompt]
+        prompts = (q[:, :, : self.prompt] @ keys.transpose(-1, -2) + causal_mask(self.prompt)).softmax(-1) @ values
+        to_prompt = (q[:, :, self.prompt :] @ keys.transpose(-1, -2) + self.unseen).unflatten(2, (-1, self.answer))
+        to_itself = apart(q) @ apart(k).transpose(-1, -2) + causal_mask(self.answer)
+        weights = torch.cat([to_prompt, to_itself], -1).softmax(-1).to(v.dtype)
+        answers = weights[..., : self.prompt].flatten(2, 3) @ values + (weights[..., self.prompt :] @ apart(v)).flatten(2, 3)
+        return torch.cat([prompts.to(v.dtype), answers], 2)
 
 
 def place_side_by_side(prompts, answers):
@@ -35,34 +50,30 @@ def place_side_by_side(prompts, answers):
 
 def place(prompts, candidates):
     """`candidates[i]` behind `prompts[i]`; all questions have equally many."""
-    width = max(len(prompt) + sum(map(len, answers)) for prompt, answers in zip(prompts, candidates))
-    ids, positions, segments = (torch.zeros(len(prompts), width, dtype=torch.long) for _ in range(3))
+    prompt, answer = max(map(len, prompts)), max(len(answer) for answers in candidates for answer in answers)
+    width = prompt + len(candidates[0]) * answer
+    ids, positions = (torch.zeros(len(prompts), width, dtype=torch.long) for _ in range(2))
+    unseen = torch.zeros(len(prompts), 1, 1, prompt)
     rows, sources, targets, owners = [], [], [], []
-    for row, (prompt, answers) in enumerate(zip(prompts, candidates)):
-        at = len(prompt)
-        ids[row, :at] = torch.tensor(prompt)
-        positions[row, :at] = torch.arange(at)
-        segments[row, at:] = -1
-        for j, answer in enumerate(answers):
-            end = at + len(answer)
-            ids[row, at:end] = torch.tensor(answer)
-            positions[row, at:end] = torch.arange(len(prompt), len(prompt) + len(answer))
-            segments[row, at:end] = j + 1
-            rows += [row] * len(answer)
-            sources += [len(prompt) - 1, *range(at, end - 1)]
-            targets += answer
-            owners += [row * len(answers) + j] * len(answer)
-            at = end
-    own, other = segments[:, :, None], segments[:, None, :]
-    seen = ((other == 0) | (other == own)) & torch.ones(width, width, dtype=torch.bool).tril()
-    mask = torch.zeros(seen.shape).masked_fill(~seen, float("-inf")).unsqueeze(1)
+    for row, (question, answers) in enumerate(zip(prompts, candidates)):
+        ids[row, : len(question)] = torch.tensor(question)
+        positions[row, : len(question)] = torch.arange(len(question))
+        unseen[row, ..., len(question) :] = float("-inf")
+        for j, ids_of_answer in enumerate(answers):
+            at, length = prompt + j * answer, len(ids_of_answer)
+            ids[row, at : at + length] = torch.tensor(ids_of_answer)
+            positions[row, at : at + length] = torch.arange(len(question), len(question) + length)
+            rows += [row] * length
+            sources += [len(question) - 1, *range(at, at + length - 1)]
+            targets += ids_of_answer
+            owners += [row * len(answers) + j] * length
     lengths = torch.tensor([[len(answer) for answer in answers] for answers in candidates])
-    return Placed(ids, positions, mask, *map(torch.tensor, (rows, sources, targets, owners)), lengths)
+    return Placed(ids, positions, unseen, prompt, answer, *map(torch.tensor, (rows, sources, targets, owners)), lengths)
 
 
 def candidate_losses(model, placed):
     """[questions, answers]: the mean loss of an answer's tokens behind that question."""
-    hidden = model.hidden(placed.ids, positions=placed.positions, mask=placed.mask)
+    hidden = model.hidden(placed.ids, positions=placed.positions, mix=placed.mix)
     losses = F.cross_entropy(model.logits(hidden[placed.rows, placed.sources]).float(), placed.targets, reduction="none")
     sums = torch.zeros(placed.lengths.numel()).index_add(0, placed.owners, losses)
     return sums.view(placed.lengths.shape) / placed.lengths

@@ -28,7 +28,7 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(hidden, self.groups * self.width, bias=False)
         self.o_proj = nn.Linear(self.heads * self.width, hidden, bias=False)
 
-    def forward(self, x, cos, sin, mask, cache):
+    def forward(self, x, cos, sin, mix, cache):
         batch, length, _ = x.shape
         split = lambda t, heads: t.view(batch, length, heads, self.width).transpose(1, 2)
         q = rotate(split(self.q_proj(x), self.heads), cos, sin)
@@ -38,11 +38,7 @@ class Attention(nn.Module):
             k, v = cache[:] = [torch.cat([past, new], dim=2) for past, new in zip(cache, (k, v))] if cache else [k, v]
         # Query head h reads key/value head h / (heads / groups).
         k, v = (t.repeat_interleave(self.heads // self.groups, dim=1) for t in (k, v))
-        # Spelled out: on CPUs, the gradient of the fused attention takes longer than all of this.
-        scores = (q * self.width**-0.5) @ k.transpose(-1, -2)
-        if length > 1:
-            scores = scores + mask.to(scores.dtype)
-        mixed = scores.softmax(-1).to(v.dtype) @ v
+        mixed = mix(q * self.width**-0.5, k, v)
         return self.o_proj(mixed.transpose(1, 2).reshape(batch, length, -1))
 
 
@@ -66,8 +62,8 @@ class Layer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config["hidden_size"], config["rms_norm_eps"])
         self.mlp = Mlp(config)
 
-    def forward(self, x, cos, sin, mask, cache):
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, mask, cache)
+    def forward(self, x, cos, sin, mix, cache):
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin, mix, cache)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -91,25 +87,37 @@ class Responder(nn.Module):
                 written = name.endswith(("o_proj.weight", "down_proj.weight"))
                 nn.init.normal_(parameter, std=0.04 * (scale if written else 1.0))
 
-    def hidden(self, ids, start=0, caches=None, positions=None, mask=None):
+    def hidden(self, ids, start=0, caches=None, positions=None, mix=None):
         """The normalised last hidden states. Rows padded on the right need no mask: attention only looks back.
 
         With `caches` (one list a layer, empty at first), `ids` go on from position `start`: all of a prompt first, then one by one.
-        Rows in which continuations of one prompt stand side by side bring the `positions` of their tokens and an additive `mask`.
+        Rows in which continuations of one prompt stand side by side bring the `positions` of their tokens and the attention that
+        `mix`es their values.
         """
         length = ids.shape[1]
         cos, sin = (table[start:] for table in rotary_table(start + length, self.width, self.theta))
         if positions is not None:
             cos, sin = (table[positions].unsqueeze(1) for table in (cos, sin))
-        if mask is None:
-            mask = torch.full((length, length), float("-inf")).triu(1)
         x = self.model.embed_tokens(ids)
         for i, layer in enumerate(self.model.layers):
-            x = layer(x, cos, sin, mask, caches[i] if caches else None)
+            x = layer(x, cos, sin, mix or look_back, caches[i] if caches else None)
         return self.model.norm(x)
 
     def logits(self, hidden):
         return F.linear(hidden, self.model.embed_tokens.weight)
+
+
+def look_back(q, k, v):
+    """Causal attention; one query sees all keys. Spelled out: on CPUs, the gradient of the fused attention takes longer than all of this."""
+    scores = q @ k.transpose(-1, -2)
+    if q.shape[2] > 1:
+        scores = scores + causal_mask(q.shape[2]).to(scores.dtype)
+    return scores.softmax(-1).to(v.dtype) @ v
+
+
+def causal_mask(length):
+    """What is added to scores: nothing for positions up to one's own, minus infinity for later ones."""
+    return torch.full((length, length), float("-inf")).triu(1)
 
 
 def rotary_table(length, width, theta):
