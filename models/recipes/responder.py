@@ -148,7 +148,7 @@ def train(model, data, tokenizer, checkpoint, earlier, options):
             log.add("contrast", losses["contrast"], 0)
             log.add("chosen", losses["chosen"], 0)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step(LEARNING_RATE * rate(step, done))
+        optimizer.step(LEARNING_RATE * rate(step, done), workers.map)
         step += 1
         log.print_at(step, options.steps)
         if step % 200 == 0:
