@@ -424,10 +424,15 @@ impl LinearCut {
             _ => (w.tile_count(), w.tile_bytes()),
         };
         debug_assert!(tiles * TILE < w.n() + TILE);
-        // One thread has nobody to share with.
-        let (wanted, piece_bytes) =
-            if threads == 1 { (1, usize::MAX) } else { (2 * threads, PIECE_WEIGHT_BYTES) };
-        let tiles_of_piece = (piece_bytes / tile_bytes).min(tiles / wanted).max(1);
+        // One thread has nobody to share with. Of more, each has some pieces, and where they are not too small so many that those who
+        // are faster, as neighbours on a shared machine are in turns, take over from those who are not.
+        let wanted = if threads == 1 { 1 } else { PIECES * threads };
+        let tiles_of_piece = if threads == 1 {
+            tiles
+        } else {
+            let [least, most] = PIECE_WEIGHT_BYTES.map(|bytes| bytes / tile_bytes);
+            (tiles / (MOST_PIECES * threads)).max(least).min(tiles / wanted).min(most).max(1)
+        };
         let row_bytes =
             if w.is_float() { w.k() * size_of::<f32>() } else { w.k() / BLOCK * QUANT_BLOCK_BYTES };
         let most_rows = (PIECE_ROW_BYTES / row_bytes).max(PIECE_ROWS);
@@ -458,8 +463,12 @@ impl LinearCut {
 const ROW_PIECE_BYTES: usize = 32 << 10;
 /// Where each thread has so many heads of groups, one more or less no longer matters.
 const UNITS_TO_CUT: usize = 4;
-/// Bytes of weights that a piece of a product reads: each begins with what is not in the cache, half a microsecond or more.
-const PIECE_WEIGHT_BYTES: usize = 256 << 10;
+/// Pieces of a product for each thread, at least and at most.
+const PIECES: usize = 2;
+const MOST_PIECES: usize = 8;
+/// Bytes of weights that a piece of a product reads, at least and at most: each begins with what is not in the cache, half a
+/// microsecond or more.
+const PIECE_WEIGHT_BYTES: [usize; 2] = [32 << 10, 256 << 10];
 /// Bytes of activations that stay in the second cache while tiles pass by.
 const PIECE_ROW_BYTES: usize = 512 << 10;
 /// A matrix up to this size is read by every thread, for rows of its own, as steps over whole rows have them: then it is weights that
