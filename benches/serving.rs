@@ -128,9 +128,9 @@ fn beside_a_prompt(model: &Path) -> Outcome<String> {
     // A pool for some 4,400 tokens that was used before: memory that never was has to come from the system first, in pages that
     // are large, so a few steps would wait for it.
     first_token(&engine, &long_prompt("before", 4000))?;
-    let mut ratios = Vec::new();
+    let alone = |round: usize| first_token(&engine, &long_prompt(&format!("alone {round}"), 1500));
+    let (mut ratios, mut before) = (Vec::new(), alone(0)?);
     for round in 0..ROUNDS {
-        let alone = first_token(&engine, &long_prompt(&format!("alone {round}"), 1500))?;
         let mut running =
             engine.generate_stream(answer(&[Message::user(format!("running {round}"))], 2000))?;
         let mut gaps = |until: &mut dyn FnMut(usize) -> bool| -> Outcome<Vec<f64>> {
@@ -151,7 +151,10 @@ fn beside_a_prompt(model: &Path) -> Outcome<String> {
             std::thread::spawn(move || first_token(&other, &prompt).map_err(|error| error.to_string()));
         let beside = gaps(&mut |_| reader.is_finished())?;
         let read = reader.join().map_err(|_| "a thread panicked")??;
-        ratios.push((quantile(&beside, 0.95) / quantile(&usual, 0.95), alone / read));
+        drop(running);
+        let after = alone(round + 1)?;
+        ratios.push((quantile(&beside, 0.95) / quantile(&usual, 0.95), (before + after) / 2.0 / read));
+        before = after;
     }
     Ok(format!(
         "    gap between tokens, p95: {:.2} times the usual; the prompt is read at {:.0} % of its speed alone",
