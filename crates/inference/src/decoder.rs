@@ -168,15 +168,23 @@ impl Decoder {
         let wanted: Vec<u32> =
             (0..rows.len() as u32).filter(|&row| rows[row as usize].wants_logits).collect();
 
+        let wanted_places: Vec<KvRow<'_>> = wanted.iter().map(|&row| places[row as usize]).collect();
+
         let mut program = Program::new();
         let mut x = program.embed(&self.embedding, &tokens); // [rows, hidden]
         for (index, layer) in self.layers.iter().enumerate() {
             program.checkpoint();
-            x = self.layer(&mut program, layer, index, x, &places);
+            let q = self.store(&mut program, layer, index, x, &places);
+            if index + 1 < self.layers.len() || wanted.len() == rows.len() {
+                x = self.look_back(&mut program, layer, index, x, q, &places);
+            } else if !wanted.is_empty() {
+                // Of rows whose logits nobody wants, only keys and values are left to be computed.
+                let [x_wanted, q] = [x, q].map(|value| program.select(value, &wanted));
+                x = self.look_back(&mut program, layer, index, x_wanted, q, &wanted_places);
+            }
         }
         let logits = (!wanted.is_empty()).then(|| {
-            let last = program.select(x, &wanted);
-            let last = program.rms_norm(last, &self.norm, self.config.rms_eps);
+            let last = program.rms_norm(x, &self.norm, self.config.rms_eps);
             let output = self.output.as_ref().unwrap_or(&self.embedding);
             let (values, peaks) = program.linear_and_peaks(last, output);
             [values, peaks].map(|value| program.keep(value)) // [wanted, vocab], [wanted, vocab / 32]
@@ -186,7 +194,8 @@ impl Decoder {
         Ok(logits.map(|[values, peaks]| StepLogits { values: arena.read(values), peaks: arena.read(peaks) }))
     }
 
-    fn layer<'a>(
+    /// Stores the keys and values of a layer; returns its queries, `[rows, heads * head_dim]`.
+    fn store<'a>(
         &'a self,
         program: &mut Program<'a>,
         layer: &'a Layer,
@@ -201,7 +210,21 @@ impl Decoder {
         let q = qkv.columns(0..q_width);
         let k = qkv.columns(q_width..q_width + kv_width);
         let v = qkv.columns(q_width + kv_width..q_width + 2 * kv_width);
-        let mixed = program.attend_cached(q, k, v, heads, kv_heads, index, &self.rope, places);
+        program.store_cached(q, k, v, heads, kv_heads, index, &self.rope, places)
+    }
+
+    /// The rest of the layer, for rows whose keys and values are stored: `[rows, hidden]`.
+    fn look_back<'a>(
+        &'a self,
+        program: &mut Program<'a>,
+        layer: &'a Layer,
+        index: usize,
+        x: Value,
+        q: Value,
+        places: &'a [KvRow<'a>],
+    ) -> Value {
+        let DecoderConfig { heads, kv_heads, rms_eps, .. } = self.config;
+        let mixed = program.attend_stored(q, heads, kv_heads, index, places);
         let x = program.linear_add(mixed, &layer.attention_out, None, x);
         let normed = program.rms_norm(x, &layer.ffn_norm, rms_eps);
         let inner = program.swiglu(normed, &layer.gate_up); // [rows, ffn]

@@ -234,28 +234,51 @@ impl<'a> Program<'a> {
         rope: &'a RopeTable,
         rows: &'a [KvRow<'a>],
     ) -> Value {
+        let rotated = self.store_cached(q, k, v, heads, kv_heads, layer, rope, rows);
+        self.attend_stored(rotated, heads, kv_heads, layer, rows)
+    }
+
+    /// The first half of [`Self::attend_cached`]: stores rotated keys, and values. Returns the rotated queries,
+    /// `[rows, heads * head_dim]`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "they are one operation's inputs and none has a natural partner"
+    )]
+    pub fn store_cached(
+        &mut self,
+        q: Value,
+        k: Value,
+        v: Value,
+        heads: usize,
+        kv_heads: usize,
+        layer: usize,
+        rope: &'a RopeTable,
+        rows: &'a [KvRow<'a>],
+    ) -> Value {
         let (q, k, v) = (self.check(q), self.check(k), self.check(v));
-        let head_dim = head_dim(q.width, heads);
-        assert!(
-            kv_heads > 0 && heads.is_multiple_of(kv_heads),
-            "{heads} heads share {kv_heads} key/value heads"
-        );
+        let head_dim = cached_head_dim(q, heads, kv_heads, rows);
         assert_eq!((k.rows, k.width), (q.rows, kv_heads * head_dim), "keys of kv_heads heads");
         assert_eq!((v.rows, v.width), (q.rows, kv_heads * head_dim), "values of kv_heads heads");
         assert_eq!(rope.head_dim(), head_dim, "a table for heads of this size");
-        assert_eq!(rows.len(), q.rows, "a place for each row");
-        for row in rows {
-            let position = row.position as usize;
-            assert!(position < rope.positions(), "position {position} of {}", rope.positions());
-            assert!(
-                position / KV_BLOCK < row.table.len(),
-                "position {position} in {} blocks",
-                row.table.len()
-            );
+        for KvRow { position, .. } in rows {
+            assert!((*position as usize) < rope.positions(), "position {position} of {}", rope.positions());
         }
         let rotated = self.new_slot(q.rows, q.width);
-        self.push(Op::Store { q, k, v, rope, layer, kv_heads, head_dim, rows }, rotated);
-        let out = self.new_slot(q.rows, q.width);
+        self.push(Op::Store { q, k, v, rope, layer, kv_heads, head_dim, rows }, rotated)
+    }
+
+    /// The second half of [`Self::attend_cached`], for some of the rows whose keys and values were stored: `[rows, heads * head_dim]`.
+    pub fn attend_stored(
+        &mut self,
+        rotated: Value,
+        heads: usize,
+        kv_heads: usize,
+        layer: usize,
+        rows: &'a [KvRow<'a>],
+    ) -> Value {
+        let rotated = self.check(rotated);
+        let head_dim = cached_head_dim(rotated, heads, kv_heads, rows);
+        let out = self.new_slot(rotated.rows, rotated.width);
         let groups = groups_of_one_table(rows);
         self.push(Op::AttendCached { rotated, layer, heads, kv_heads, head_dim, rows, groups }, out)
     }
@@ -280,14 +303,19 @@ impl<'a> Program<'a> {
     pub(crate) fn check_store(&self, store: Option<&KvStore>) {
         let mut checked: *const [KvRow<'_>] = &[];
         for step in &self.steps {
-            let Op::Store { layer, kv_heads, head_dim, rows, .. } = step.op else { continue };
+            let (layer, kv_heads, head_dim, rows, stores) = match step.op {
+                Op::Store { layer, kv_heads, head_dim, rows, .. } => (layer, kv_heads, head_dim, rows, true),
+                Op::AttendCached { layer, kv_heads, head_dim, rows, .. } => {
+                    (layer, kv_heads, head_dim, rows, false)
+                }
+                _ => continue,
+            };
             let store = store.expect("a program with cached attention runs with a key/value store");
             assert!(layer < store.layers(), "layer {layer} of {}", store.layers());
             assert_eq!((kv_heads, head_dim), (store.kv_heads(), store.head_dim()), "heads as in the store");
             if std::ptr::eq(checked, rows) {
                 continue; // every layer has the same rows
             }
-            checked = rows;
             let mut places = Vec::with_capacity(rows.len());
             let (mut table, mut known): (&[u32], usize) = (&[], 0);
             for row in rows {
@@ -301,8 +329,14 @@ impl<'a> Program<'a> {
                 known = known.max(index + 1);
                 places.push((table[index], slot));
             }
-            places.sort_unstable();
-            assert!(places.windows(2).all(|pair| pair[0] != pair[1]), "two rows share a position of a block");
+            if stores {
+                checked = rows;
+                places.sort_unstable();
+                assert!(
+                    places.windows(2).all(|pair| pair[0] != pair[1]),
+                    "two rows share a position of a block"
+                );
+            }
         }
     }
 
@@ -406,6 +440,23 @@ fn head_dim(width: usize, heads: usize) -> usize {
     let head_dim = width / heads;
     assert!(head_dim <= MAX_HEAD_DIM, "head_dim is {head_dim}, expected at most {MAX_HEAD_DIM}");
     head_dim
+}
+
+/// The width of a head of cached attention.
+///
+/// # Panics
+/// If heads are not shared evenly, or rows have no place.
+fn cached_head_dim(q: Value, heads: usize, kv_heads: usize, rows: &[KvRow<'_>]) -> usize {
+    assert!(kv_heads > 0 && heads.is_multiple_of(kv_heads), "{heads} heads share {kv_heads} key/value heads");
+    assert_eq!(rows.len(), q.rows, "a place for each row");
+    for KvRow { table, position } in rows {
+        assert!(
+            (*position as usize) < table.len() * KV_BLOCK,
+            "position {position} in {} blocks",
+            table.len()
+        );
+    }
+    head_dim(q.width, heads)
 }
 
 fn check_indices(name: &str, indices: &[u32], count: usize) {

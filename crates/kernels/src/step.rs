@@ -68,7 +68,7 @@ pub(crate) enum Op<'a> {
         rows: &'a [KvRow<'a>],
     },
     AttendCached {
-        rotated: usize,
+        rotated: Value,
         layer: usize,
         heads: usize,
         kv_heads: usize,
@@ -168,7 +168,7 @@ impl Op<'_> {
             Op::PackKeys { k, .. } => f(k.slot),
             Op::Attend { q, v, keys, .. } => [q.slot, v.slot, *keys].into_iter().for_each(f),
             Op::Store { q, k, v, .. } => [q.slot, k.slot, v.slot].into_iter().for_each(f),
-            Op::AttendCached { rotated, .. } => f(*rotated),
+            Op::AttendCached { rotated, .. } => f(rotated.slot),
         }
     }
 
@@ -326,7 +326,7 @@ impl Step<'_> {
                 if group.is_empty() {
                     return;
                 }
-                let (q, out) = (buffers.plane(*rotated), buffers.plane(self.out));
+                let (q, out) = (buffers.value(*rotated), buffers.plane(self.out));
                 path.run(CachedPiece {
                     common: Heads { q, out, quantized, head_dim: *head_dim },
                     cells: buffers.cells(),

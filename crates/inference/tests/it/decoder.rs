@@ -263,6 +263,41 @@ fn assert_batch(decoder: &Decoder, pool: &mut Pool, texts: &[Vec<u32>], alone: &
 }
 
 #[test]
+fn logits_are_bit_equal_whoever_else_wants_some() {
+    let dir = tempfile::tempdir().unwrap();
+    tiny::write(dir.path(), &tiny::llama_config(), &tiny::llama_tensors(true));
+    let decoder = load(dir.path());
+    let tokens = tokens(40, 9);
+    for threads in [1, 2] {
+        let mut pool = Pool::new(threads, Isa::detect()).unwrap();
+        let expected = logits(&decoder, &mut pool, &tokens, tokens.len());
+        for wanted in [vec![], vec![39], vec![0], vec![3, 17, 38]] {
+            let mut blocks = BlockPool::new(decoder.config(), 1 << 24, CONTEXT).unwrap();
+            let table = blocks.reserve(tokens.len() + 1).unwrap();
+            let mut arena = Arena::new();
+            let mut some = rows(&tokens, 0, &table);
+            some.iter_mut().enumerate().for_each(|(index, row)| row.wants_logits = wanted.contains(&index));
+            let step =
+                decoder.step(&mut pool, &mut arena, &mut blocks, &some, &AtomicBool::new(false)).unwrap();
+            assert_eq!(step.is_none(), wanted.is_empty());
+            for (number, index) in wanted.iter().enumerate() {
+                assert_eq!(step.unwrap().row(number).values(), expected[*index], "{index} of {wanted:?}");
+            }
+            // The next one looks back on all of them.
+            let next = rows(&tokens[..1], tokens.len(), &table);
+            let step =
+                decoder.step(&mut pool, &mut arena, &mut blocks, &next, &AtomicBool::new(false)).unwrap();
+            let all = [&tokens[..], &tokens[..1]].concat();
+            assert_eq!(
+                step.unwrap().row(0).values(),
+                logits(&decoder, &mut pool, &all, 41)[40],
+                "{wanted:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn an_interrupted_step_can_be_done_again() {
     let dir = tempfile::tempdir().unwrap();
     tiny::write(dir.path(), &tiny::llama_config(), &tiny::llama_tensors(true));

@@ -199,6 +199,11 @@ fn mistakes_are_caught_while_recording() {
         let x = program.embed(small, ids);
         assert!(panics(|| ignore(program.attend_cached(x, x, x, 1, 1, 0, &rope, rows))), "{name}");
     }
+    for (name, rows) in [("table", &past_table[..]), ("rows", &few)] {
+        let mut program = Program::new();
+        let x = program.embed(small, ids);
+        assert!(panics(|| ignore(program.attend_stored(x, 1, 1, 0, rows))), "{name} of what is stored");
+    }
     let mut program = Program::new();
     let foreign = Program::new().embed(&wide, ids);
     program.embed(small, ids);
