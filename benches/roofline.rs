@@ -143,7 +143,8 @@ impl Bench {
         let (q, kv) = (heads * head_dim, kv_heads * head_dim);
         for layer in 0..layers {
             let (q, k, v) = (qkv.columns(0..q), qkv.columns(q..q + kv), qkv.columns(q + kv..q + 2 * kv));
-            program.attend_cached(q, k, v, heads, kv_heads, layer, &rope, &kv_rows);
+            let q = program.store_cached(q, k, v, heads, kv_heads, layer, &rope, &kv_rows);
+            program.attend_cached(q, heads, kv_heads, layer, &kv_rows);
         }
         let seconds = self.fastest(&program, Some(&mut store))?;
         println!(

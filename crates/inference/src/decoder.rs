@@ -224,7 +224,7 @@ impl Decoder {
         places: &'a [KvRow<'a>],
     ) -> Value {
         let DecoderConfig { heads, kv_heads, rms_eps, .. } = self.config;
-        let mixed = program.attend_stored(q, heads, kv_heads, index, places);
+        let mixed = program.attend_cached(q, heads, kv_heads, index, places);
         let x = program.linear_add(mixed, &layer.attention_out, None, x);
         let normed = program.rms_norm(x, &layer.ffn_norm, rms_eps);
         let inner = program.swiglu(normed, &layer.gate_up); // [rows, ffn]

@@ -214,32 +214,9 @@ impl<'a> Program<'a> {
         self.push(Op::Attend { q, v, keys, heads, head_dim, groups }, out)
     }
 
-    /// Causal attention over cached rows: `[rows, heads * head_dim]`.
-    ///
-    /// Rotates q and k by `rope`, stores k and v of each row at (layer, its table, its position), then row r attends
-    /// to positions `0..=position` of its table. k and v: `[rows, kv_heads * head_dim]`. No two rows share a position
-    /// of a block.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "they are one operation's inputs and none has a natural partner"
-    )]
-    pub fn attend_cached(
-        &mut self,
-        q: Value,
-        k: Value,
-        v: Value,
-        heads: usize,
-        kv_heads: usize,
-        layer: usize,
-        rope: &'a RopeTable,
-        rows: &'a [KvRow<'a>],
-    ) -> Value {
-        let rotated = self.store_cached(q, k, v, heads, kv_heads, layer, rope, rows);
-        self.attend_stored(rotated, heads, kv_heads, layer, rows)
-    }
-
-    /// The first half of [`Self::attend_cached`]: stores rotated keys, and values. Returns the rotated queries,
-    /// `[rows, heads * head_dim]`.
+    /// Rotates q and k by `rope`, and stores k and v of each row at (layer, its table, its position). Returns the rotated queries,
+    /// `[rows, heads * head_dim]`, for [`Self::attend_cached`]. k and v: `[rows, kv_heads * head_dim]`. No two rows share a
+    /// position of a block.
     #[expect(
         clippy::too_many_arguments,
         reason = "they are one operation's inputs and none has a natural partner"
@@ -267,8 +244,9 @@ impl<'a> Program<'a> {
         self.push(Op::Store { q, k, v, rope, layer, kv_heads, head_dim, rows }, rotated)
     }
 
-    /// The second half of [`Self::attend_cached`], for some of the rows whose keys and values were stored: `[rows, heads * head_dim]`.
-    pub fn attend_stored(
+    /// Causal attention over cached rows, `[rows, heads * head_dim]`: row r attends to positions `0..=position` of its table. The
+    /// queries are rotated; keys and values of these rows are stored, maybe with those of others.
+    pub fn attend_cached(
         &mut self,
         rotated: Value,
         heads: usize,

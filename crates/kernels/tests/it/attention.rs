@@ -144,7 +144,8 @@ impl Decoder {
         run_on(pool, Some(store), |p| {
             let qkv = p.embed(&inputs, &ids);
             let (q, k, v) = (qkv.columns(0..q), qkv.columns(q..q + kv), qkv.columns(q + kv..q + 2 * kv));
-            p.attend_cached(q, k, v, self.heads, self.kv_heads, 1, &self.rope, &kv_rows)
+            let q = p.store_cached(q, k, v, self.heads, self.kv_heads, 1, &self.rope, &kv_rows);
+            p.attend_cached(q, self.heads, self.kv_heads, 1, &kv_rows)
         })
     }
 

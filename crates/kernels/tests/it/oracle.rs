@@ -160,7 +160,8 @@ fn cached_attention_agrees_with_candle() -> Result<()> {
     let mut pool = Pool::new(2, antiphon_kernels::Isa::detect())?;
     let y = run_on(&mut pool, Some(&mut store), |p| {
         let [q, k, v] = tables.each_ref().map(|table| p.embed(table, &ids));
-        p.attend_cached(q, k, v, heads, kv_heads, 0, &rope, &kv_rows)
+        let q = p.store_cached(q, k, v, heads, kv_heads, 0, &rope, &kv_rows);
+        p.attend_cached(q, heads, kv_heads, 0, &kv_rows)
     });
 
     let half = head_dim / 2;

@@ -128,7 +128,10 @@ fn steps_that_quantize_their_own_rows_give_what_a_step_of_its_own_gives() {
                 let hidden = match kind {
                     0 => program.rms_norm(q, &weight, 1e-5),
                     1 => program.attend(q, k, v, heads, &spans),
-                    _ => program.attend_cached(q, k, v, heads, heads, 0, &rope, &kv_rows),
+                    _ => {
+                        let q = program.store_cached(q, k, v, heads, heads, 0, &rope, &kv_rows);
+                        program.attend_cached(q, heads, heads, 0, &kv_rows)
+                    }
                 };
                 let y = program.linear(hidden, &matrix, None);
                 let (hidden, y) = (program.keep(hidden), program.keep(y));
@@ -197,12 +200,12 @@ fn mistakes_are_caught_while_recording() {
     for (name, rows) in [("rope", &past_rope[..]), ("table", &past_table), ("rows", &few)] {
         let mut program = Program::new();
         let x = program.embed(small, ids);
-        assert!(panics(|| ignore(program.attend_cached(x, x, x, 1, 1, 0, &rope, rows))), "{name}");
+        assert!(panics(|| ignore(program.store_cached(x, x, x, 1, 1, 0, &rope, rows))), "{name}");
     }
     for (name, rows) in [("table", &past_table[..]), ("rows", &few)] {
         let mut program = Program::new();
         let x = program.embed(small, ids);
-        assert!(panics(|| ignore(program.attend_stored(x, 1, 1, 0, rows))), "{name} of what is stored");
+        assert!(panics(|| ignore(program.attend_cached(x, 1, 1, 0, rows))), "{name} of what is stored");
     }
     let mut program = Program::new();
     let foreign = Program::new().embed(&wide, ids);
@@ -222,7 +225,7 @@ fn a_store_that_does_not_fit_is_caught_before_the_run() {
         let ids = all_rows(2);
         let mut program = Program::new();
         let x = program.embed(&inputs, &ids);
-        program.attend_cached(x, x, x, 1, 1, layer, &rope, rows);
+        program.store_cached(x, x, x, 1, 1, layer, &rope, rows);
         let mut pool = Pool::new(2, Isa::detect()).expect("a pool");
         panics(|| {
             let _ = pool.run(&program, &mut Arena::new(), store, &AtomicBool::new(false));
