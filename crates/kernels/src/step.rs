@@ -8,7 +8,7 @@ use std::ops::Range;
 use crate::apart::Apart;
 use crate::attention::{CachedPiece, Heads, PackPiece, SpanPiece, StorePiece};
 use crate::isa::Path;
-use crate::kv::{KvCells, KvRow};
+use crate::kv::{KV_BLOCK, KvCells, KvRow};
 use crate::linear::{Finish, Finished, Input, Linear, MAX_PANEL};
 use crate::matrix::{Matrix, TILE};
 use crate::plane::{Plane, QuantPlane};
@@ -189,9 +189,8 @@ impl Step<'_> {
     pub(crate) fn piece_count(&self, slots: &[Slot], threads: usize) -> usize {
         let out = &slots[self.out];
         match &self.op {
-            Op::Rows(_) | Op::Quantize { .. } | Op::Store { .. } => {
-                out.rows.div_ceil(rows_of_piece(out, threads))
-            }
+            Op::Rows(_) | Op::Quantize { .. } => out.rows.div_ceil(rows_of_piece(out, threads)),
+            Op::Store { rows, .. } => StoreCut::new(rows, threads).parts,
             Op::Linear { w, after, .. } => LinearCut::new(w, *after, out.rows, threads).piece_count(),
             Op::PackKeys { blocks, .. } => blocks.len(),
             Op::Attend { heads, groups, .. } => groups.len() * heads,
@@ -318,7 +317,7 @@ impl Step<'_> {
                 cells: buffers.cells(),
                 layer: *layer,
                 kv_rows: rows,
-                rows: rows_of(piece),
+                rows: StoreCut::new(rows, buffers.threads).part(piece),
             }),
             Op::AttendCached { rotated, layer, heads, kv_heads, head_dim, rows, groups } => {
                 let cut = CachedCut::new(*heads, *kv_heads, groups, buffers.threads);
@@ -344,6 +343,34 @@ impl Step<'_> {
 /// Rows of a piece of a step over whole rows: two pieces a thread, but not more than fit in the first cache.
 fn rows_of_piece(out: &Slot, threads: usize) -> usize {
     out.rows.div_ceil(2 * threads).min(ROW_PIECE_BYTES / out.stride_bytes).max(1)
+}
+
+/// How rows are stored: rows that stand in one block share lines of its keys, which would travel between the threads that write them,
+/// so such rows stay together.
+struct StoreCut<'a> {
+    rows: &'a [KvRow<'a>],
+    parts: usize,
+}
+
+impl<'a> StoreCut<'a> {
+    fn new(rows: &'a [KvRow<'a>], threads: usize) -> Self {
+        StoreCut { rows, parts: rows.len().div_ceil(KV_BLOCK).min(2 * threads) }
+    }
+
+    /// Some rows, maybe none.
+    fn part(&self, part: usize) -> Range<usize> {
+        self.start(part)..self.start(part + 1)
+    }
+
+    /// The first row of a part: where a block begins.
+    fn start(&self, part: usize) -> usize {
+        let block = |row: usize| self.rows[row].table[self.rows[row].position as usize / KV_BLOCK];
+        let mut row = part * self.rows.len() / self.parts;
+        while 0 < row && row < self.rows.len() && block(row) == block(row - 1) {
+            row += 1;
+        }
+        row
+    }
 }
 
 /// How attention over cached rows is cut: by key/value heads and groups of rows, and further where that leaves threads without work.
@@ -436,7 +463,7 @@ impl LinearCut {
         let row_bytes =
             if w.is_float() { w.k() * size_of::<f32>() } else { w.k() / BLOCK * QUANT_BLOCK_BYTES };
         let most_rows = (PIECE_ROW_BYTES / row_bytes).max(PIECE_ROWS);
-        let rows_of_piece = if rows >= threads * PIECE_ROWS && tiles * tile_bytes <= SMALL_BYTES {
+        let rows_of_piece = if rows >= threads * ROWS_OF_ITS_OWN && tiles * tile_bytes <= SMALL_BYTES {
             rows.div_ceil(threads * rows.div_ceil(threads * most_rows))
         } else if rows > MAX_PANEL {
             let parts = wanted.div_ceil(tiles.div_ceil(tiles_of_piece));
@@ -474,12 +501,39 @@ const PIECE_ROW_BYTES: usize = 512 << 10;
 /// A matrix up to this size is read by every thread, for rows of its own, as steps over whole rows have them: then it is weights that
 /// travel between cores, which can be asked for early, and not what another thread has just written.
 const SMALL_BYTES: usize = 2 << 20;
+/// And if there are so many for each: fewer are through with some weights before the next ones come from memory.
+const ROWS_OF_ITS_OWN: usize = 2 * PIECE_ROWS;
 /// Rows of a piece are a multiple of this, so that panels are full.
 const PIECE_ROWS: usize = 24;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_row_is_stored_once_and_those_of_a_block_together() {
+        let table: Vec<u32> = (0..20).collect();
+        for (writers, first, read, threads) in (0..3)
+            .flat_map(|writers| [0, 7, 16].map(|first| (writers, first)))
+            .flat_map(|(writers, first)| [1, 5, 16, 33, 200].map(|read| (writers, first, read)))
+            .flat_map(|(a, b, c)| [1, 2, 3].map(|threads| (a, b, c, threads)))
+        {
+            let others: Vec<u32> = (20..20 + writers).collect();
+            let one_each = others.chunks(1).map(|table| KvRow { table, position: 3 });
+            let of_a_prompt = (0..read).map(|row| KvRow { table: &table, position: first + row });
+            let rows: Vec<KvRow<'_>> = one_each.chain(of_a_prompt).collect();
+            let cut = StoreCut::new(&rows, threads);
+            let parts: Vec<Range<usize>> = (0..cut.parts).map(|part| cut.part(part)).collect();
+            assert_eq!(
+                parts.iter().cloned().flatten().collect::<Vec<_>>(),
+                (0..rows.len()).collect::<Vec<_>>()
+            );
+            let block = |row: usize| rows[row].table[rows[row].position as usize / KV_BLOCK];
+            for part in parts.iter().filter(|part| !part.is_empty() && 0 < part.start) {
+                assert_ne!(block(part.start), block(part.start - 1), "{parts:?}");
+            }
+        }
+    }
 
     #[test]
     fn each_head_of_each_row_attends_once_however_it_is_cut() {

@@ -231,11 +231,11 @@ impl Ahead {
         }
     }
 
-    /// Asks for so many with a quad, the first ones with the first quad.
+    /// Asks for a quad's share of the first SPREAD.
     #[inline(always)]
-    fn ask_with<S: Simd, const LINES: usize>(self, s: S, w: *const u8, quad: usize) {
-        for line in 0..LINES {
-            s.prefetch(w.wrapping_add(self.bytes + (LINES * quad + line) * LINE));
+    fn ask_with<S: Simd, const SPREAD: usize>(self, s: S, w: *const u8, quad: usize) {
+        for line in SPREAD * quad / QUADS..SPREAD * (quad + 1) / QUADS {
+            s.prefetch(w.wrapping_add(self.bytes + line * LINE));
         }
     }
 }
@@ -251,12 +251,13 @@ impl<B: Block, const M: usize> Kernel for Panel<B, M> {
             // SAFETY: M rows have 32 sums each.
             unsafe { load(s, out, &mut sums) };
         }
-        let with_quad = if M >= ROWS_TO_SPREAD { ahead.lines / QUADS } else { 0 };
+        let spread = if M >= ROWS_TO_SPREAD { ahead.lines } else { 0 };
         // SAFETY: there are so many blocks of weights, and of each of the M rows.
         unsafe {
-            match with_quad {
-                2 => Self::add_blocks::<S, 2>(s, self.0, &mut sums),
-                1 => Self::add_blocks::<S, 1>(s, self.0, &mut sums),
+            match spread {
+                16.. => Self::add_blocks::<S, 16>(s, self.0, &mut sums),
+                8.. => Self::add_blocks::<S, 8>(s, self.0, &mut sums),
+                4.. => Self::add_blocks::<S, 4>(s, self.0, &mut sums),
                 _ => Self::add_blocks::<S, 0>(s, self.0, &mut sums),
             }
         }
@@ -266,7 +267,7 @@ impl<B: Block, const M: usize> Kernel for Panel<B, M> {
 }
 
 impl<B: Block, const M: usize> Panel<B, M> {
-    /// Adds all blocks to the sums. Of the lines that are asked for, SPREAD are asked for with each quad, the rest at once.
+    /// Adds all blocks to the sums. Of the lines that are asked for, the first SPREAD are asked for quad by quad, the rest at once.
     ///
     /// # Safety
     /// The blocks of the weights and of M rows are readable.
@@ -274,7 +275,7 @@ impl<B: Block, const M: usize> Panel<B, M> {
     unsafe fn add_blocks<S: Simd, const SPREAD: usize>(s: S, blocks: Blocks, sums: &mut [[S::F32; 2]; M]) {
         let Blocks { mut w, count, mut x, stride, ahead, .. } = blocks;
         for _ in 0..count {
-            ahead.ask_from(s, w, SPREAD * QUADS);
+            ahead.ask_from(s, w, SPREAD);
             // SAFETY: as the caller vouches; both pointers advance one block at a time.
             unsafe {
                 for part in 0..B::PARTS {
@@ -377,6 +378,5 @@ const BLOCK_LINES: usize = Q8::BYTES / LINE;
 /// matrix does no harm. Of what was tried on a Zen 4, one row is fastest with 2 to 4 KiB and eight with 8.
 const PREFETCH_BYTES: usize = 4096;
 const FEW_ROWS: usize = 6;
-/// From so many rows on one or two lines are asked for with each quad: all at once, they would be in the way of those that are
-/// multiplied.
+/// From so many rows on lines are asked for quad by quad: all at once, they would be in the way of those that are multiplied.
 const ROWS_TO_SPREAD: usize = 4;
