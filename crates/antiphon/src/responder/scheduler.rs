@@ -88,6 +88,7 @@ impl Scheduler {
 
     /// One step: a token for each sequence that writes, a chunk for the first that reads. Returns how many took part.
     pub(crate) fn step(&mut self, pool: &mut Pool, arena: &mut Arena) -> (usize, Vec<Ended>) {
+        let started = Instant::now();
         self.give_blocks();
         let reader = self.live.iter().position(|sequence| sequence.is_active() && sequence.is_reading());
         let writers = self.live.iter().enumerate().filter(|(_, s)| s.is_active() && !s.is_reading());
@@ -111,14 +112,13 @@ impl Scheduler {
         let never = AtomicBool::new(false);
         let alone = (members.len() == 1).then(|| Arc::clone(&self.live[members[0]].job.flight));
         let interrupt = alone.as_ref().map_or(&never, |flight| flight.interrupt());
-        let (read, started) = (rows.len() - writers, Instant::now());
+        let read = rows.len() - writers;
         let stepped = self.responder.decoder.step(pool, arena, &mut self.blocks, &rows, interrupt);
         drop(rows);
 
         let mut ends: Vec<Option<Result<FinishReason>>> = self.live.iter().map(|_| None).collect();
         match stepped {
             Ok(logits) => {
-                self.pace.learn(writers, read, position, started.elapsed());
                 let mut next_row = 0;
                 for (member, span) in members.into_iter().zip(spans) {
                     let sequence = &mut self.live[member];
@@ -129,6 +129,7 @@ impl Scheduler {
                     ends[member] = sequence.write(logits.row(next_row), &self.responder).transpose();
                     next_row += 1;
                 }
+                self.pace.learn(writers, read, position, started.elapsed());
             }
             // Whoever set the interrupt is let go by the next `release`.
             Err(error) if error.kind() == InferenceErrorKind::Interrupted => {}
