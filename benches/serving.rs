@@ -247,7 +247,7 @@ fn written(stream: antiphon::ReplyStream) -> Outcome<usize> {
     Ok(tokens)
 }
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 9;
 /// `batcher.prompt_chunk_tokens` as it comes.
 const CHUNK: usize = 128;
 const LONG: Duration = Duration::from_secs(600);
