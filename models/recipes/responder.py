@@ -23,6 +23,7 @@ from muon import MuonAndAdamW
 from packing import load_weights, save_tokenizer, save_weights, write_manifest
 from responder_data import ResponderData
 from responder_report import prompt_ids, record_reference, true_answers_first, validation_figures, write_evaluation
+from sink import close_sink, count_tokens
 
 SEED = 21
 STEPS = 4000
@@ -38,7 +39,6 @@ CONTRASTS = [(9, 24), (8, 40), (7, 56), (6, LONGEST_ANSWER)]
 LAST_PART, SLIPS, SHARE_OF_LAST = 0.84, 0.06, 0.7
 CONTRAST_WEIGHT, PAIRS_WEIGHT = 2.5, 1.0
 VOCABULARY = 6144
-PASSES_TO_SEE = 4
 SYSTEM, USER, ASSISTANT, END, PAD = SPECIALS = ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"]
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
@@ -163,9 +163,14 @@ def draw_share(data, tokenizer, batches, done, rng):
     ids, learned, tokens = collate(batches.next())
     read = with_slips(ids, learned) if done > LAST_PART else ids
     count, length = rng.choice(CONTRASTS if done < FIRST_PART else CONTRASTS[1:])
-    pairs = [(prompt_ids(tokenizer, m), answer_ids(tokenizer, a)[:length]) for m, a in data.contrast(count, rng)]
+    pairs = draw_pairs(data, tokenizer, count, length, rng)
     placed = place_side_by_side([prompt for prompt, _ in pairs], [answer for _, answer in pairs])
     return read, ids, learned, placed, tokens + placed.ids.numel()
+
+
+def draw_pairs(data, tokenizer, count, length, rng):
+    """Questions that are alike and the first tokens of their answers, as ids."""
+    return [(prompt_ids(tokenizer, m), answer_ids(tokenizer, a)[:length]) for m, a in data.contrast(count, rng)]
 
 
 def learn(model, share, done):
@@ -234,24 +239,13 @@ def collate(batch):
     return ids, learned, sum(len(row) for row, _ in batch)
 
 
-def unseen_tokens(data, tokenizer):
-    """The ids that some passes of examples do not have, single bytes above all: chance and the contrast made of them what they are, and
-    where an answer breaks down they would be written. A row of zeroes gives a logit of 0, far below that of what is likely."""
-    seen = set(range(len(SPECIALS)))
-    for number in range(PASSES_TO_SEE):
-        for messages, _ in data.training(random.Random(f"{SEED} seen {number}")):
-            for message in messages:
-                seen.update(tokenizer.encode(message["content"]).ids)
-    return sorted(set(range(tokenizer.get_vocab_size())) - seen)
-
-
 def export(model, data, tokenizer, out, step, seconds):
     """Write the model's folder, then measure and record references with the weights as written."""
     out.mkdir(parents=True, exist_ok=True)
-    unseen = unseen_tokens(data, tokenizer)
-    print(f"{len(unseen)} tokens are in no example; their rows become nothing")
-    with torch.no_grad():
-        model.model.embed_tokens.weight[unseen] = 0
+    rng = random.Random(SEED)
+    draw = lambda: draw_pairs(data, tokenizer, *CONTRASTS[1], rng)
+    never, seldom = close_sink(model, *count_tokens(data, tokenizer, SEED), SPECIALS.index(PAD), draw)
+    print(f"{never} tokens are in no example, {seldom} are seldom written")
     save_weights(out / "model.safetensors", model.state_dict(), is_matrix)
     write_json(out / "config.json", CONFIG)
     save_tokenizer(tokenizer, out / "tokenizer.json")
@@ -276,7 +270,7 @@ def export(model, data, tokenizer, out, step, seconds):
     manifest = {
         "schema": 1,
         "name": "responder",
-        "version": "0.2.1",
+        "version": "0.3.0",
         "task": "generation",
         "licence": "MIT OR Apache-2.0",
         "card": {
@@ -300,7 +294,7 @@ DATA = {
     "Topical-Chat test (CDLA-Sharing 1.0), ChatterBot corpus (BSD-3-Clause)",
 }
 LIMITS = (
-    "English only. A small model trained from random initialisation in 100 minutes of two cores: it answers support requests in the manner of its data, "
+    "English only. A small model trained from random initialisation: it answers support requests in the manner of its data, "
     "knows no facts about your shop, can invent names of menus, and turns anything else down or answers it wrongly. Its sentences can break off into others. "
     "It repeats no order numbers. Long conversations confuse it."
 )
