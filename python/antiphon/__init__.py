@@ -9,7 +9,7 @@ token, computed in this process by models that are part of the package. There is
 'track_order'
 >>> for event in engine.stream("Hello, I need help with my account"):
 ...     print(event.content, end="")
-I'm here to help you with your account. Could you tell me a little more about the problem?
+Certainly! I'm here to help. Could you give me a few more details, so that I can point you in the right direction?
 """
 
 from __future__ import annotations
