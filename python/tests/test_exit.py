@@ -42,7 +42,7 @@ WAITS = {
     "generate": 'engine.generate([{"role": "user", "content": "Hello"}], model="broods")',
     "summarize": 'engine.summarize("A lamp is blue. Another one is red. " * 20000)',
     "drain": 'other = antiphon.Engine(threads=1, generators=[Broods()]); stream = other.stream("Hello", model="broods"); other.drain()',
-    "analyze_batch": 'engine.analyze_batch(["Where is order 4711?"] * 1500)',
+    "analyze_batch": 'engine.analyze_batch(["Where is order 4711? " * 25] * 3000)',
     "asyncio": 'asyncio.run(antiphon.AsyncEngine(threads=1, generators=[Broods()]).process("Hello", model="broods"))',
 }
 
