@@ -38,8 +38,9 @@ def close_sink(model, seen, written, first, draw):
     rows[never] = 0
     states = torch.cat([wrong_states(model, draw()) for _ in range(PROBES)])
     sunk = states[model.logits(states).softmax(-1)[:, seldom].sum(1) > SUNK]
-    direction = F.normalize(sunk.mean(0), dim=0)
-    rows[seldom] -= (rows[seldom] @ direction).clamp(min=0)[:, None] * direction
+    if len(sunk):  # after a short run there may be none
+        direction = F.normalize(sunk.mean(0), dim=0)
+        rows[seldom] -= (rows[seldom] @ direction).clamp(min=0)[:, None] * direction
     return int(never.sum()), int(seldom.sum())
 
 
