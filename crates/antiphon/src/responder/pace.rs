@@ -1,15 +1,16 @@
 //! How many tokens of a prompt a step reads, so that those who write beside it hardly wait.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use antiphon_inference::decoder::DecoderConfig;
 
 /// A step that also reads a prompt may take so many times as long as one that only writes: 2.5 is promised, and steps vary.
-const STRETCH: f64 = 2.35;
+const STRETCH: f64 = 2.4;
 /// A prompt that is hardly read helps nobody.
 const LEAST: usize = 4;
-/// How much one measurement moves an average: steps on a shared machine vary.
-const WEIGHT: f64 = 0.2;
+/// How many measurements of a kind count.
+const REMEMBERED: usize = 15;
 /// What is not known yet is found out in steps of growing chunks: few tokens cost little beside the weights that are read anyway,
 /// and say little about many.
 const GROWTH: usize = 2;
@@ -25,12 +26,17 @@ pub(crate) struct Pace {
     /// By how much a token costs more for each position before it.
     slope: f64,
     /// A step in which nothing is read.
-    writing: Option<f64>,
+    writing: Recent,
     /// What the first token of a prompt would add to such a step.
-    reading: Option<f64>,
+    reading: Recent,
     /// What the last such step has read.
     last: usize,
 }
+
+/// The last measurements of a kind. Steps on a shared machine vary, and what one takes that others interrupt says nothing: what is
+/// usual is their median.
+#[derive(Debug, Default)]
+struct Recent(VecDeque<f64>);
 
 impl Pace {
     pub(crate) fn new(most: usize, config: &DecoderConfig) -> Self {
@@ -41,13 +47,13 @@ impl Pace {
     }
 
     fn with(most: usize, slope: f64) -> Self {
-        Self { most, slope, writing: None, reading: None, last: 0 }
+        Self { most, slope, writing: Recent::default(), reading: Recent::default(), last: 0 }
     }
 
     /// Tokens of a prompt for the next step, from this position on, when so many sequences write in it.
     pub(crate) fn chunk(&self, writers: usize, position: usize) -> usize {
         let least = LEAST.min(self.most);
-        match (writers, self.writing, self.reading) {
+        match (writers, self.writing.usual(), self.reading.usual()) {
             (0, ..) => self.most,
             (_, Some(writing), Some(reading)) => {
                 let fit = (STRETCH - 1.0) * writing / (reading * self.cost(position));
@@ -60,14 +66,13 @@ impl Pace {
     /// Learns from a step with so many who wrote, in which so many tokens of a prompt were read from this position on.
     pub(crate) fn learn(&mut self, writers: usize, read: usize, position: usize, took: Duration) {
         let took = took.as_secs_f64();
-        match (writers, read, self.writing) {
+        match (writers, read, self.writing.usual()) {
             (0, ..) => {}
-            (_, 0, _) => blend(&mut self.writing, took),
+            (_, 0, _) => self.writing.learn(took),
             // A step that reads takes longer than one that does not, whatever the clock says once.
             (_, _, Some(writing)) => {
                 let added = (took - writing).max(0.01 * writing);
-                let first = added / (read as f64 * self.cost(position));
-                blend(&mut self.reading, first);
+                self.reading.learn(added / (read as f64 * self.cost(position)));
                 self.last = read;
             }
             (_, _, None) => {}
@@ -80,8 +85,19 @@ impl Pace {
     }
 }
 
-fn blend(average: &mut Option<f64>, value: f64) {
-    *average = Some(average.map_or(value, |average| average + WEIGHT * (value - average)));
+impl Recent {
+    fn learn(&mut self, value: f64) {
+        if self.0.len() == REMEMBERED {
+            self.0.pop_front();
+        }
+        self.0.push_back(value);
+    }
+
+    fn usual(&self) -> Option<f64> {
+        let mut values: Vec<f64> = self.0.iter().copied().collect();
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied()
+    }
 }
 
 #[cfg(test)]
