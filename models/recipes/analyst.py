@@ -275,7 +275,7 @@ class Run:
         manifest = {
             "schema": 1,
             "name": "analyst",
-            "version": "0.2.1",
+            "version": "0.3.0",
             "task": "analysis",
             "licence": "MIT OR Apache-2.0",
             "heads": {name: head(name) for name in labels},

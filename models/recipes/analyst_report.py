@@ -17,7 +17,7 @@ CHECK_TEXTS = [
     "hi there", "thank you so much", "I want to talk to a human", "who won the world cup in 1998", "My name is John Smith and I live in Paris",
 ]  # fmt: skip
 # The share of foreign texts that may pass as ours: what the intent threshold is set by.
-FALSE_ACCEPT_RATE = 0.2
+FALSE_ACCEPT_RATE = 0.3
 
 
 def calibrated(model, data, tokenizer, labels):
