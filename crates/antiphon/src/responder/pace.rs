@@ -136,6 +136,17 @@ mod tests {
     }
 
     #[test]
+    fn steps_that_something_interrupted_change_nothing() {
+        let mut pace = learned(1000);
+        let usual = pace.chunk(1, 0);
+        for _ in 0..3 {
+            pace.learn(1, 0, 0, Duration::from_millis(50));
+            pace.learn(1, usual, 0, Duration::from_millis(200));
+        }
+        assert_eq!(pace.chunk(1, 0), usual);
+    }
+
+    #[test]
     fn tokens_late_in_a_prompt_cost_more_and_the_next_prompt_begins_afresh() {
         let mut pace = Pace::with(128, 0.002);
         let mut gaps = Vec::new();
