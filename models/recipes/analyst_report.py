@@ -16,8 +16,8 @@ CHECK_TEXTS = [
     "Hello, I need help with my account", "Where is order 4711?", "I want my money back!", "cancel my subscription to the newsletter",
     "hi there", "thank you so much", "I want to talk to a human", "who won the world cup in 1998", "My name is John Smith and I live in Paris",
 ]  # fmt: skip
-# The share of foreign texts that may pass as ours: what the intent threshold is set by. With a fifth and not three tenths, 92 and not 94 % of
-# CLINC150's texts in scope would be right, and 84 and not 74 % of the foreign ones told apart.
+# The share of foreign texts that may pass as ours: what the intent threshold is set by. At 0.2, 91.8 and not 94.0 % of
+# CLINC150's validation texts in scope are right, 92 being wanted, and 84 and not 74 % of the foreign ones told apart.
 FALSE_ACCEPT_RATE = 0.3
 
 

@@ -6,6 +6,7 @@ import json
 import math
 import random
 import re
+import resource
 import time
 import zlib
 from pathlib import Path
@@ -152,7 +153,7 @@ class Checkpoint:
 
 
 class Log:
-    """Running means of named losses, printed every `every` steps with the speed: what `count` counted, a second."""
+    """Running means of named losses, printed every `every` steps with the speed (what `count` counted, a second) and the most memory so far."""
 
     def __init__(self, every):
         self.every, self.sums, self.counts = every, {}, {}
@@ -168,5 +169,6 @@ class Log:
             return
         means = " ".join(f"{name} {self.sums[name] / self.counts[name]:.3f}" for name in sorted(self.sums))
         speed = self.count / (time.time() - self.since)
-        print(f"step {step}/{steps}: {means} ({speed:.0f}/s)", flush=True)
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9  # Linux counts KiB
+        print(f"step {step}/{steps}: {means} ({speed:.0f}/s, {memory:.1f} GB)", flush=True)
         self.__init__(self.every)
