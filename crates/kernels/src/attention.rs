@@ -95,7 +95,7 @@ impl Kernel for PackPiece {
     }
 }
 
-/// Rotates queries and keys of some rows; queries go to `rotated`, keys and values into the store.
+/// Rotates queries and keys of some rows and heads; queries go to `rotated`, keys and values into the store.
 pub(crate) struct StorePiece<'a> {
     pub(crate) q: Plane,
     pub(crate) k: Plane,
@@ -106,6 +106,8 @@ pub(crate) struct StorePiece<'a> {
     pub(crate) layer: usize,
     pub(crate) kv_rows: &'a [KvRow<'a>],
     pub(crate) rows: Range<usize>,
+    pub(crate) heads: Range<usize>,
+    pub(crate) kv_heads: Range<usize>,
 }
 
 impl Kernel for StorePiece<'_> {
@@ -119,18 +121,22 @@ impl Kernel for StorePiece<'_> {
         for row in self.rows {
             let position = self.kv_rows[row].position as usize;
             let (block, slot) = (self.kv_rows[row].table[position / KV_BLOCK], position % KV_BLOCK);
-            // SAFETY: rows of planes have their width, whole heads; q, k and v are complete; the row of `rotated` and
-            // the row's position in the store belong to this piece alone, as no two rows of a step share a position
+            // SAFETY: rows of planes have their width, whole heads; q, k and v are complete; these heads of the row of `rotated` and
+            // of the row's position in the store belong to this piece alone, as no two rows of a step share a position
             // of a block (`Program::check_store`).
             unsafe {
-                let q = std::slice::from_raw_parts(self.q.row(row), self.q.width());
-                let k = std::slice::from_raw_parts(self.k.row(row), self.k.width());
-                let v = std::slice::from_raw_parts(self.v.row(row), self.v.width());
-                let rotated = std::slice::from_raw_parts_mut(self.rotated.row(row), self.rotated.width());
-                for (q, rotated) in q.chunks_exact(head_dim).zip(rotated.chunks_exact_mut(head_dim)) {
+                let of = |plane: Plane, head: usize| {
+                    assert!((head + 1) * head_dim <= plane.width());
+                    plane.row(row).add(head * head_dim)
+                };
+                for head in self.heads.clone() {
+                    let q = std::slice::from_raw_parts(of(self.q, head), head_dim);
+                    let rotated = std::slice::from_raw_parts_mut(of(self.rotated, head), head_dim);
                     self.rope.rotate(position, q, rotated);
                 }
-                for (head, (k, v)) in k.chunks_exact(head_dim).zip(v.chunks_exact(head_dim)).enumerate() {
+                for head in self.kv_heads.clone() {
+                    let k = std::slice::from_raw_parts(of(self.k, head), head_dim);
+                    let v = std::slice::from_raw_parts(of(self.v, head), head_dim);
                     self.rope.rotate(position, k, key);
                     self.cells.store(s, (block, self.layer, head), slot, key, v);
                 }

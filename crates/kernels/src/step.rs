@@ -189,8 +189,10 @@ impl Step<'_> {
     pub(crate) fn piece_count(&self, slots: &[Slot], threads: usize) -> usize {
         let out = &slots[self.out];
         match &self.op {
-            Op::Rows(_) | Op::Quantize { .. } => out.rows.div_ceil(rows_of_piece(out, threads)),
-            Op::Store { rows, .. } => StoreCut::new(rows, threads).parts,
+            Op::Rows(_) | Op::Quantize { .. } => row_pieces(out, threads),
+            Op::Store { rows, kv_heads, head_dim, .. } => {
+                StoreCut::new(rows, out.width / head_dim, *kv_heads, threads).piece_count()
+            }
             Op::Linear { w, after, .. } => LinearCut::new(w, *after, out.rows, threads).piece_count(),
             Op::PackKeys { blocks, .. } => blocks.len(),
             Op::Attend { heads, groups, .. } => groups.len() * heads,
@@ -272,10 +274,7 @@ impl Step<'_> {
     pub(crate) unsafe fn run(&self, piece: usize, path: Path, buffers: &Buffers<'_>) {
         let out = &buffers.slots[self.out];
         let quantized = self.quantized.map(|slot| buffers.quantized(slot));
-        let rows_of = |piece: usize| {
-            let count = rows_of_piece(out, buffers.threads);
-            piece * count..((piece + 1) * count).min(out.rows)
-        };
+        let rows_of = |piece: usize| part_of(&(0..out.rows), piece, row_pieces(out, buffers.threads));
         match &self.op {
             Op::Rows(op) => {
                 let op = op.map(|v| buffers.value(v));
@@ -308,17 +307,23 @@ impl Step<'_> {
                     head: piece % heads,
                 });
             }
-            Op::Store { q, k, v, rope, layer, rows, .. } => path.run(StorePiece {
-                q: buffers.value(*q),
-                k: buffers.value(*k),
-                v: buffers.value(*v),
-                rotated: buffers.plane(self.out),
-                rope,
-                cells: buffers.cells(),
-                layer: *layer,
-                kv_rows: rows,
-                rows: StoreCut::new(rows, buffers.threads).part(piece),
-            }),
+            Op::Store { q, k, v, rope, layer, kv_heads, head_dim, rows } => {
+                let cut = StoreCut::new(rows, out.width / head_dim, *kv_heads, buffers.threads);
+                let (own_rows, heads, kv_heads) = cut.piece(piece);
+                path.run(StorePiece {
+                    q: buffers.value(*q),
+                    k: buffers.value(*k),
+                    v: buffers.value(*v),
+                    rotated: buffers.plane(self.out),
+                    rope,
+                    cells: buffers.cells(),
+                    layer: *layer,
+                    kv_rows: rows,
+                    rows: own_rows,
+                    heads,
+                    kv_heads,
+                });
+            }
             Op::AttendCached { rotated, layer, heads, kv_heads, head_dim, rows, groups } => {
                 let cut = CachedCut::new(*heads, *kv_heads, groups, buffers.threads);
                 let (kv_head, heads, group) = cut.piece(piece);
@@ -340,36 +345,56 @@ impl Step<'_> {
     }
 }
 
-/// Rows of a piece of a step over whole rows: two pieces a thread, but not more than fit in the first cache.
-fn rows_of_piece(out: &Slot, threads: usize) -> usize {
-    out.rows.div_ceil(2 * threads).min(ROW_PIECE_BYTES / out.stride_bytes).max(1)
+/// Pieces of a step over whole rows: two a thread, and more where the rows of one would not fit in the first cache.
+fn row_pieces(out: &Slot, threads: usize) -> usize {
+    let most_rows = (ROW_PIECE_BYTES / out.stride_bytes).max(1);
+    out.rows.div_ceil(most_rows).max(2 * threads).min(out.rows)
 }
 
-/// How rows are stored: rows that stand in one block share lines of its keys, which would travel between the threads that write them,
-/// so such rows stay together.
+/// How rows are stored: by rows, and where these are few by heads, queries first.
+///
+/// Rows that stand in one block share lines of its keys, which would travel between the threads that write them, so such rows stay
+/// together.
 struct StoreCut<'a> {
     rows: &'a [KvRow<'a>],
-    parts: usize,
+    heads: usize,
+    kv_heads: usize,
+    row_parts: usize,
+    head_parts: usize,
 }
 
 impl<'a> StoreCut<'a> {
-    fn new(rows: &'a [KvRow<'a>], threads: usize) -> Self {
-        StoreCut { rows, parts: rows.len().div_ceil(KV_BLOCK).min(2 * threads) }
+    fn new(rows: &'a [KvRow<'a>], heads: usize, kv_heads: usize, threads: usize) -> Self {
+        let row_parts = rows.len().div_ceil(KV_BLOCK).min(2 * threads);
+        let head_parts = (2 * threads / row_parts.max(1)).min(rows.len()).max(1);
+        StoreCut { rows, heads, kv_heads, row_parts, head_parts }
     }
 
-    /// Some rows, maybe none.
-    fn part(&self, part: usize) -> Range<usize> {
-        self.start(part)..self.start(part + 1)
+    fn piece_count(&self) -> usize {
+        self.row_parts * self.head_parts
+    }
+
+    /// Some rows, maybe none, and some heads of their queries and of their keys and values.
+    fn piece(&self, piece: usize) -> (Range<usize>, Range<usize>, Range<usize>) {
+        let (rows, heads) = (piece / self.head_parts, piece % self.head_parts);
+        let (start, end) = (self.head(heads), self.head(heads + 1));
+        (self.row(rows)..self.row(rows + 1), start.0..end.0, start.1..end.1)
     }
 
     /// The first row of a part: where a block begins.
-    fn start(&self, part: usize) -> usize {
+    fn row(&self, part: usize) -> usize {
         let block = |row: usize| self.rows[row].table[self.rows[row].position as usize / KV_BLOCK];
-        let mut row = part * self.rows.len() / self.parts;
+        let mut row = part * self.rows.len() / self.row_parts;
         while 0 < row && row < self.rows.len() && block(row) == block(row - 1) {
             row += 1;
         }
         row
+    }
+
+    /// The first heads of a part, of queries and of keys and values.
+    fn head(&self, part: usize) -> (usize, usize) {
+        let at = part * (self.heads + STORE_COST * self.kv_heads) / self.head_parts;
+        (at.min(self.heads), at.saturating_sub(self.heads) / STORE_COST)
     }
 }
 
@@ -486,6 +511,8 @@ impl LinearCut {
     }
 }
 
+/// To rotate a head of keys and to store it with its values takes so many times as long as to rotate one of queries.
+const STORE_COST: usize = 3;
 /// Bytes of the rows of one piece of a step over rows.
 const ROW_PIECE_BYTES: usize = 32 << 10;
 /// Where each thread has so many heads of groups, one more or less no longer matters.
@@ -511,27 +538,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_row_is_stored_once_and_those_of_a_block_together() {
+    fn each_head_of_each_row_is_stored_once_and_rows_of_a_block_together() {
         let table: Vec<u32> = (0..20).collect();
-        for (writers, first, read, threads) in (0..3)
+        for (writers, first, read, heads, kv_heads, threads) in (0..3)
             .flat_map(|writers| [0, 7, 16].map(|first| (writers, first)))
             .flat_map(|(writers, first)| [1, 5, 16, 33, 200].map(|read| (writers, first, read)))
-            .flat_map(|(a, b, c)| [1, 2, 3].map(|threads| (a, b, c, threads)))
+            .flat_map(|(a, b, c)| [(1, 1), (9, 3), (4, 4), (32, 2)].map(|(heads, kv)| (a, b, c, heads, kv)))
+            .flat_map(|(a, b, c, d, e)| [1, 2, 3, 16].map(|threads| (a, b, c, d, e, threads)))
         {
             let others: Vec<u32> = (20..20 + writers).collect();
             let one_each = others.chunks(1).map(|table| KvRow { table, position: 3 });
             let of_a_prompt = (0..read).map(|row| KvRow { table: &table, position: first + row });
             let rows: Vec<KvRow<'_>> = one_each.chain(of_a_prompt).collect();
-            let cut = StoreCut::new(&rows, threads);
-            let parts: Vec<Range<usize>> = (0..cut.parts).map(|part| cut.part(part)).collect();
-            assert_eq!(
-                parts.iter().cloned().flatten().collect::<Vec<_>>(),
-                (0..rows.len()).collect::<Vec<_>>()
-            );
+            let cut = StoreCut::new(&rows, heads, kv_heads, threads);
+            let mut stored = vec![0; rows.len() * (heads + kv_heads)];
             let block = |row: usize| rows[row].table[rows[row].position as usize / KV_BLOCK];
-            for part in parts.iter().filter(|part| !part.is_empty() && 0 < part.start) {
-                assert_ne!(block(part.start), block(part.start - 1), "{parts:?}");
+            for (own_rows, queries, keys) in (0..cut.piece_count()).map(|piece| cut.piece(piece)) {
+                let slots = queries.chain(keys.start + heads..keys.end + heads);
+                for (row, slot) in own_rows.clone().flat_map(|row| slots.clone().map(move |slot| (row, slot)))
+                {
+                    stored[row * (heads + kv_heads) + slot] += 1;
+                }
+                if !own_rows.is_empty() && 0 < own_rows.start {
+                    assert_ne!(block(own_rows.start), block(own_rows.start - 1), "{own_rows:?}");
+                }
             }
+            let case = format!("{} rows, {heads} and {kv_heads} heads, {threads} threads", rows.len());
+            assert!(stored.iter().all(|times| *times == 1), "{case}");
         }
     }
 
