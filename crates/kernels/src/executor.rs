@@ -16,9 +16,11 @@
 //! - Pieces of a step write disjoint ranges (`Step::run`: other rows, or other columns of the same rows), and no
 //!   buffer that a step writes is one it reads (`Arena::place` frees a buffer only after the last step that reads
 //!   it). So within a step nothing that is written is touched by anyone else.
-//! - A step begins, on each thread, only after that thread has seen `done` reach the number of all pieces up to the
-//!   step before (acquire), and `done` grows by one after a piece was computed (release; the chain of additions
-//!   keeps every earlier release visible). So what a step reads is complete and visible.
+//! - A step begins, on each thread, only after that thread has seen the threads' counts of completed pieces reach, together, the
+//!   number of all pieces up to the step before (acquire), and each thread adds to its own count after a piece was computed
+//!   (release). Counts are read one after the other, so one may be older than another; but a count goes beyond the step before
+//!   only on a thread that has seen that step complete, and then its release covers that step. So what a step reads is complete
+//!   and visible.
 //! - A run ends, for its caller, only after every thread that entered it has left it, or was left behind (`pool`).
 //!
 //! And with pieces that are computed apart:
@@ -26,7 +28,7 @@
 //! - The input is copied by a thread that holds a piece of the step which nobody else may compute yet: the step cannot end, so
 //!   nobody writes what is copied. Only with such a copy, so only after a piece of its own, a thread computes another's.
 //! - A word for each piece says of which run and step it is, and whether it is being computed or was put in place. Putting
-//!   in place begins with a compare-exchange from the one to the other, which one thread wins; `done` grows after that. The
+//!   in place begins with a compare-exchange from the one to the other, which one thread wins; it counts the piece after that. The
 //!   words of one place are those of later and later steps and runs, so a late thread finds another word and loses.
 //! - While it computes, or waits, a thread is *away*: it touches its own memory, weights and the board, nothing of the run. It comes back by a
 //!   compare-exchange from away to inside, and whoever ends a run leaves it behind by one from away to left. So either it is
@@ -88,8 +90,8 @@ pub(crate) trait Work {
 pub(crate) struct Board {
     /// One for each thread: step + 1, front, back; see `pack`.
     shares: Box<[Padded]>,
-    /// Pieces of this run that are computed.
-    done: Padded,
+    /// One for each thread: pieces of this run that it has completed. Only that thread writes it, so that counting waits for nobody.
+    done: Box<[Padded]>,
     /// Not 0: this run is to end.
     stop: Padded,
     /// One for each thread: the run it is in, and how; see `Presence`.
@@ -199,7 +201,7 @@ impl Board {
         let counters = || (0..threads).map(|_| Padded(AtomicU64::new(0))).collect();
         Board {
             shares: counters(),
-            done: Padded(AtomicU64::new(0)),
+            done: counters(),
             stop: Padded(AtomicU64::new(0)),
             presences: counters(),
             marks: (0..marks).map(|_| AtomicU64::new(0)).collect(),
@@ -208,13 +210,24 @@ impl Board {
 
     /// Clears the counters of a run. No thread is inside one; opening the gate makes the stores visible.
     pub(crate) fn reset(&self) {
-        for counter in self.shares.iter().chain([&self.done, &self.stop]) {
+        for counter in self.shares.iter().chain(&self.done).chain([&self.stop]) {
             counter.0.store(0, Ordering::Relaxed);
         }
     }
 
     pub(crate) fn finished(&self, job: &Job<'_>) -> bool {
-        self.done.0.load(Ordering::Acquire) == job.pieces.last().copied().unwrap_or(0)
+        self.done() == job.pieces.last().copied().unwrap_or(0)
+    }
+
+    /// Pieces of this run that are completed.
+    fn done(&self) -> u64 {
+        self.done.iter().map(|counter| counter.0.load(Ordering::Acquire)).sum()
+    }
+
+    /// A piece more is completed, by this thread.
+    fn count(&self, thread: usize) {
+        let counter = &self.done[thread].0;
+        counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Release);
     }
 
     /// A thread, not the caller of the run, is inside it now.
@@ -271,7 +284,7 @@ impl Board {
             if self.stop.0.load(Ordering::Relaxed) != 0 {
                 return End::Inside;
             }
-            if self.done.0.load(Ordering::Acquire) < through {
+            if self.done() < through {
                 // SAFETY: the thread is inside, and all steps before are complete.
                 if let Some(end) = unsafe { self.take_part(thread, work, run, step, before, own) } {
                     return end;
@@ -306,7 +319,7 @@ impl Board {
                 // SAFETY: the piece was taken by this thread alone, and all steps before are complete: the argument is in
                 // the module's documentation.
                 unsafe { (*work).run(step, piece) };
-                self.done.0.fetch_add(1, Ordering::AcqRel);
+                self.count(thread);
                 continue;
             }
             // SAFETY: as above, and the step does not end before this piece is done.
@@ -348,14 +361,14 @@ impl Board {
 
     /// Waits until so many pieces are done, or until it is time to ask why they are not.
     fn wait(&self, thread: usize, run: u64, through: u64, patience: &mut Patience) -> Waited {
-        if self.done.0.load(Ordering::Acquire) >= through {
+        if self.done() >= through {
             return Waited::Done;
         }
         // What is looked at here belongs to the board, which outlives runs.
         self.go_away(thread, run);
         let waited = loop {
             patience.pause();
-            if self.done.0.load(Ordering::Acquire) >= through {
+            if self.done() >= through {
                 break Waited::Done;
             }
             if self.stop.0.load(Ordering::Relaxed) != 0 {
@@ -414,7 +427,7 @@ impl Board {
         if self.marks[piece].compare_exchange(taken, placed, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             // SAFETY: the thread is inside; of all who computed the piece one comes here, and all steps before are complete.
             unsafe { (*work).finish(step, piece, own) };
-            self.done.0.fetch_add(1, Ordering::AcqRel);
+            self.count(thread);
         }
         End::Inside
     }
@@ -432,7 +445,7 @@ impl Board {
 
     fn take_from(&self, owner: usize, step: usize, whole: (usize, usize), end: Side) -> Option<usize> {
         let counter = &self.shares[owner].0;
-        // The order of memory is kept by `done`; here only who takes what is decided.
+        // The order of memory is kept by the counts; here only who takes what is decided.
         let mut word = counter.load(Ordering::Relaxed);
         loop {
             let (epoch, front, back) = unpack(word);

@@ -144,7 +144,7 @@ fn a_run_ends_without_a_thread_that_is_late_and_each_piece_counts_once() {
             let ends = others.into_iter().map(|other| other.join().expect("no thread panics"));
             (left, ends.collect::<Vec<End>>())
         });
-        assert_eq!(board.done.0.load(Ordering::Acquire), (steps * pieces) as u64);
+        assert_eq!(board.done(), (steps * pieces) as u64);
         assert_eq!(ends[late - 1], End::Left);
         // Another one may have been about to help.
         assert_eq!(ends.iter().filter(|end| **end == End::Left).count() as u64, left);
