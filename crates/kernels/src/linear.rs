@@ -82,6 +82,7 @@ impl Kernel for Linear<'_> {
         };
         for tile in self.tiles.clone() {
             for (index, rows) in sets.clone().enumerate() {
+                self.ask_places(s, tile, &rows);
                 let set = Set { x: self.activations(&rows), rows: rows.len(), index, count: sets.len() };
                 // SAFETY: tiles of a matrix have all inputs of 32 outputs, the activations as many, as asserted.
                 unsafe {
@@ -124,6 +125,21 @@ impl Kernel for Finished<'_> {
 }
 
 impl Linear<'_> {
+    /// Asks for the places where a tile's values go, to come while it is multiplied.
+    #[inline(always)]
+    fn ask_places<S: Simd>(&self, s: S, tile: usize, rows: &Range<usize>) {
+        for row in rows.clone() {
+            if let Some(out) = self.out {
+                let at = out.row(row).wrapping_add(tile * TILE);
+                s.prefetch_to_write(at.cast());
+                s.prefetch_to_write(at.wrapping_add(LANES).cast());
+            }
+            if let Some(quantized) = self.quantized {
+                s.prefetch_to_write(quantized.block(row, tile));
+            }
+        }
+    }
+
     /// Rows of the input, which has the matrix's inputs.
     #[inline(always)]
     fn activations(&self, rows: &Range<usize>) -> Activations {

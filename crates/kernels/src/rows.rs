@@ -8,6 +8,7 @@ use std::ops::Range;
 use crate::isa::Kernel;
 use crate::math::silu;
 use crate::matrix::Matrix;
+use crate::memory::LINE;
 use crate::plane::{Plane, QuantPlane};
 use crate::quant::{self, BLOCK};
 use crate::simd::{LANES, Simd};
@@ -82,6 +83,13 @@ impl Kernel for RowPiece<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let width = self.out.width();
+        if let Some(quantized) = self.quantized {
+            for r in self.rows.clone() {
+                for at in (0..quantized.stride()).step_by(LINE) {
+                    s.prefetch_to_write(quantized.row(r).wrapping_add(at));
+                }
+            }
+        }
         for r in self.rows.clone() {
             // SAFETY: rows of planes have their width, which the recording of the program compared; row `r` of the
             // output belongs to this piece.

@@ -136,6 +136,11 @@ pub(crate) trait Simd: Copy + 'static {
     /// turn behind them. Any address is allowed.
     fn prefetch(self, from: *const u8);
 
+    /// Asks for the line that an address is in to be written soon: others may have read it, and it comes from their caches. Does
+    /// nothing where there is no such instruction.
+    #[inline(always)]
+    fn prefetch_to_write(self, _at: *const u8) {}
+
     #[inline(always)]
     fn zero(self) -> Self::F32 {
         self.splat(0.0)

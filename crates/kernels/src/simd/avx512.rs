@@ -279,6 +279,12 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn prefetch_to_write(self, at: *const u8) {
+        // SAFETY: a prefetch of any address is allowed.
+        unsafe { std::arch::asm!("prefetchw [{}]", in(reg) at, options(nostack, preserves_flags, readonly)) }
+    }
+
+    #[inline(always)]
     fn prefetch(self, from: *const u8) {
         intrinsic!(_mm_prefetch::<_MM_HINT_T1>(from.cast()))
     }
