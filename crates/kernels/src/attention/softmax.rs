@@ -5,8 +5,9 @@
 //! chunks anywhere without changing a bit. Keys lie transposed (a line holds one element of sixteen positions), so
 //! scores need no sums across lanes; up to four queries share each key and value that is loaded.
 //!
-//! Cached keys and values are f16. A few queries convert them as they load them. Many, as a prompt has, go together: the keys of a
-//! group are converted once, all queries take their scores, then the values are, and all take their sums.
+//! Cached keys and values are f16. With wide vectors they are converted as they are loaded, which costs nothing beside the products,
+//! and with others, too, for a few queries. For many, as a prompt has, the keys of a group are converted once, all queries take their
+//! scores, then the values are, and all take their sums.
 
 #![allow(clippy::needless_range_loop, reason = "loops of constant length over several register arrays")]
 
@@ -177,7 +178,7 @@ impl Heads {
     }
 }
 
-/// What the queries see, into the states of the scratch. A few convert what they load, for many it is converted once.
+/// What the queries see, into the states of the scratch.
 #[inline(always)]
 fn gather<S: Simd, H: History<Block: Ask>>(
     s: S,
@@ -191,48 +192,37 @@ fn gather<S: Simd, H: History<Block: Ask>>(
         let weights: *mut Weights = (&raw mut (*scratch).weights).cast();
         let states = States::new((&raw mut (*scratch).states).cast(), head_dim);
         states.clear(s, queries.len());
-        let tiles = queries.chunks(4).enumerate().map(|(number, queries)| Seen {
-            queries,
-            states: states.from(4 * number),
-            weights: weights.wrapping_add(4 * number),
+        let (longest, count) = (longest(queries), queries.chunks(4).len());
+        let all = longest.div_ceil(KV_BLOCK);
+        let tiles = queries.chunks(4).enumerate().map(|(index, queries)| {
+            let (states, weights) = (states.from(4 * index), weights.wrapping_add(4 * index));
+            Tile { seen: Seen { queries, states, weights }, head_dim, all, share: (index, count) }
         });
-        if !H::CONVERTS || queries.len() <= FEW_QUERIES {
-            for (number, seen) in tiles.enumerate() {
-                let (blocks, far) = (0..blocks_seen(seen.queries), number == 0);
-                match seen.queries.len() {
-                    1 => s.call(Walk::<_, 1> { history, blocks, far, head_dim, seen }),
-                    2 => s.call(Walk::<_, 2> { history, blocks, far, head_dim, seen }),
-                    3 => s.call(Walk::<_, 3> { history, blocks, far, head_dim, seen }),
-                    _ => s.call(Walk::<_, 4> { history, blocks, far, head_dim, seen }),
-                }
+        let groups = |blocks| (0..all).step_by(blocks).map(move |first| first..(first + blocks).min(all));
+        if !H::CONVERTS || S::WIDE || queries.len() <= FEW_QUERIES {
+            // One after the other, tiles find a group in the first cache; one alone walks on to the end.
+            for blocks in groups(if count > 1 { GROUP } else { all }) {
+                tiles
+                    .clone()
+                    .for_each(|tile| tile.look::<_, _, _, true, true>(s, history, history, blocks.clone()));
             }
             return;
         }
-        let longest = longest(queries);
-        let all = longest.div_ceil(KV_BLOCK);
-        for first in (0..all).step_by(GROUP) {
-            let near = NearHistory { at: (&raw mut (*scratch).near).cast(), first, head_dim };
-            let end = (first + GROUP).min(all);
-            let next = Ahead { history, blocks: end..(end + GROUP).min(all) };
-            for converted in [Converted::Keys, Converted::Values] {
-                for index in first..end {
-                    let (block, stored) = (history.block(index), (longest - index * KV_BLOCK).min(KV_BLOCK));
-                    match converted {
-                        Converted::Keys => near.convert_keys(s, index, block),
-                        Converted::Values => near.convert_values(s, index, block, stored),
-                    }
-                }
-                for (number, seen) in tiles.clone().enumerate() {
-                    let ahead = next.share(number, tiles.len());
-                    let near = Near { history: near, ahead, end, head_dim, seen, converted };
-                    match seen.queries.len() {
-                        1 => s.call(Tile::<_, 1>(near)),
-                        2 => s.call(Tile::<_, 2>(near)),
-                        3 => s.call(Tile::<_, 3>(near)),
-                        _ => s.call(Tile::<_, 4>(near)),
-                    }
-                }
+        for blocks in groups(GROUP) {
+            let near = NearHistory { at: (&raw mut (*scratch).near).cast(), first: blocks.start, head_dim };
+            for index in blocks.clone() {
+                near.convert_keys(s, index, history.block(index));
             }
+            tiles
+                .clone()
+                .for_each(|tile| tile.look::<_, _, _, true, false>(s, near, history, blocks.clone()));
+            for index in blocks.clone() {
+                let stored = (longest - index * KV_BLOCK).min(KV_BLOCK);
+                near.convert_values(s, index, history.block(index), stored);
+            }
+            tiles
+                .clone()
+                .for_each(|tile| tile.look::<_, _, _, false, true>(s, near, history, blocks.clone()));
         }
     }
 }
@@ -257,24 +247,21 @@ struct Ahead<H> {
 }
 
 impl<H: History<Block: Ask>> Ahead<H> {
-    /// What one of some tiles asks for.
+    /// What one of some tiles asks for of these blocks.
     #[inline(always)]
-    fn share(&self, tile: usize, tiles: usize) -> Ahead<H> {
-        let bound = |tile: usize| self.blocks.start + tile * self.blocks.len() / tiles;
-        Ahead { history: self.history, blocks: bound(tile)..bound(tile + 1) }
+    fn new(history: H, blocks: Range<usize>, (tile, tiles): (usize, usize)) -> Ahead<H> {
+        let bound = |tile: usize| blocks.start + tile * blocks.len() / tiles;
+        Ahead { history, blocks: bound(tile)..bound(tile + 1) }
     }
 
-    /// What is asked for with B blocks from the `index`th on, if anything; the last one fills the rest.
+    /// N blocks from the `index`th on, which there is; the last one fills the rest.
     #[inline(always)]
-    fn with<const B: usize>(&self, index: usize) -> Option<[H::Block; B]> {
-        if index >= self.blocks.len() {
-            return None;
-        }
-        let mut asked = [self.history.block(self.blocks.end - 1); B];
-        for i in 0..B.min(self.blocks.len() - index) {
+    fn from<const N: usize>(&self, index: usize) -> [H::Block; N] {
+        let mut asked = [self.history.block(self.blocks.end - 1); N];
+        for i in 0..N.min(self.blocks.len() - index) {
             asked[i] = self.history.block(self.blocks.start + index + i);
         }
-        Some(asked)
+        asked
     }
 }
 
@@ -287,64 +274,63 @@ struct Seen<'a> {
     weights: *mut Weights,
 }
 
-/// Q queries over some blocks of a history, from the first on.
-struct Walk<'a, H, const Q: usize> {
-    history: H,
-    blocks: Range<usize>,
-    /// The history comes from memory: no other tile has just read it.
-    far: bool,
-    head_dim: usize,
-    /// Q of them.
+/// Up to four queries that go together.
+#[derive(Clone, Copy)]
+struct Tile<'a> {
     seen: Seen<'a>,
+    head_dim: usize,
+    /// Blocks of the history.
+    all: usize,
+    /// Which of the tiles it is, and how many there are: it asks for its share of the next group.
+    share: (usize, usize),
 }
 
-impl<H: History<Block: Ask>, const Q: usize> Kernel for Walk<'_, H, Q> {
-    type Output = ();
-
+impl Tile<'_> {
+    /// Looks at the keys of some blocks, at their values, or at one after the other; what comes next is asked for in `far`, the
+    /// history as it was before it was converted.
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Walk { history, head_dim, seen, .. } = self;
-        for first in self.blocks.clone().step_by(GROUP) {
-            let blocks = first..(first + GROUP).min(self.blocks.end);
-            let next = blocks.end..(blocks.end + GROUP).min(self.blocks.end);
-            let ahead = Ahead { history, blocks: if self.far { next } else { 0..0 } };
-            score::<S, H, H, Q>(s, history, blocks.clone(), &ahead, head_dim, seen);
-            weigh::<S, H, H, Q>(s, history, blocks, &ahead, head_dim, seen);
+    fn look<S: Simd, H: History, A: History<Block: Ask>, const KEYS: bool, const VALUES: bool>(
+        self,
+        s: S,
+        history: H,
+        far: A,
+        blocks: Range<usize>,
+    ) {
+        let blocks = blocks.start..blocks.end.min(blocks_seen(self.seen.queries));
+        match self.seen.queries.len() {
+            1 => s.call(Walk::<_, _, 1, KEYS, VALUES> { tile: self, history, far, blocks }),
+            2 => s.call(Walk::<_, _, 2, KEYS, VALUES> { tile: self, history, far, blocks }),
+            3 => s.call(Walk::<_, _, 3, KEYS, VALUES> { tile: self, history, far, blocks }),
+            _ => s.call(Walk::<_, _, 4, KEYS, VALUES> { tile: self, history, far, blocks }),
         }
     }
 }
 
-/// Q queries over what was converted of a group.
-struct Tile<'a, H, const Q: usize>(Near<'a, H>);
-
-/// Up to four queries, and what they see of a group.
-struct Near<'a, H> {
-    history: NearHistory,
-    ahead: Ahead<H>,
-    /// Behind the last block of the group.
-    end: usize,
-    head_dim: usize,
-    seen: Seen<'a>,
-    converted: Converted,
+/// A tile of Q queries on its way over some blocks.
+struct Walk<'a, H, A, const Q: usize, const KEYS: bool, const VALUES: bool> {
+    tile: Tile<'a>,
+    history: H,
+    far: A,
+    blocks: Range<usize>,
 }
 
-/// What of a group was converted.
-#[derive(Clone, Copy)]
-enum Converted {
-    Keys,
-    Values,
-}
-
-impl<H: History<Block: Ask>, const Q: usize> Kernel for Tile<'_, H, Q> {
+impl<H: History, A: History<Block: Ask>, const Q: usize, const KEYS: bool, const VALUES: bool> Kernel
+    for Walk<'_, H, A, Q, KEYS, VALUES>
+{
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Near { history, ahead, end, head_dim, seen, converted } = self.0;
-        let blocks = history.first..blocks_seen(seen.queries).min(end);
-        match converted {
-            Converted::Keys => score::<S, NearHistory, H, Q>(s, history, blocks, &ahead, head_dim, seen),
-            Converted::Values => weigh::<S, NearHistory, H, Q>(s, history, blocks, &ahead, head_dim, seen),
+        let Walk { tile: Tile { seen, head_dim, all, share }, history, far, blocks } = self;
+        for first in blocks.clone().step_by(GROUP) {
+            let group = first..(first + GROUP).min(blocks.end);
+            let ahead = Ahead::new(far, (first + GROUP).min(all)..(first + 2 * GROUP).min(all), share);
+            if KEYS {
+                score::<S, H, A, Q>(s, history, group.clone(), &ahead, head_dim, seen);
+            }
+            if VALUES {
+                weigh::<S, H, A, Q>(s, history, group, &ahead, head_dim, seen);
+            }
         }
     }
 }
@@ -432,9 +418,10 @@ fn multiply<S: Simd, H: History, A: History<Block: Ask>, const Q: usize, const B
         for i in 0..B {
             keys[i] = history.block((blocks.start + first + i).min(last));
         }
-        let sums = match ahead.with::<B>(first) {
-            Some(asked) => multiply_keys::<S, _, _, Q, B>(s, keys, asked, head_dim, seen),
-            None => multiply_keys::<S, _, _, Q, B>(s, keys, [(); B], head_dim, seen),
+        let sums = match ahead.blocks.len().saturating_sub(first) {
+            0 => multiply_keys::<S, _, A::Block, Q, B, 0>(s, keys, [], head_dim, seen),
+            1 if B > 1 => multiply_keys::<S, _, _, Q, B, 1>(s, keys, ahead.from(first), head_dim, seen),
+            _ => multiply_keys::<S, _, _, Q, B, B>(s, keys, ahead.from(first), head_dim, seen),
         };
         for j in 0..Q {
             scores[j][first..first + B].copy_from_slice(&sums[j]);
@@ -442,12 +429,12 @@ fn multiply<S: Simd, H: History, A: History<Block: Ask>, const Q: usize, const B
     }
 }
 
-/// Products of Q queries and the keys of B blocks.
+/// Products of Q queries and the keys of B blocks, while N others are asked for.
 #[inline(always)]
-fn multiply_keys<S: Simd, K: HistoryBlock, A: Ask, const Q: usize, const B: usize>(
+fn multiply_keys<S: Simd, K: HistoryBlock, A: Ask, const Q: usize, const B: usize, const N: usize>(
     s: S,
     keys: [K; B],
-    asked: [A; B],
+    asked: [A; N],
     head_dim: usize,
     seen: &Seen<'_>,
 ) -> [[S::F32; B]; Q] {
@@ -461,7 +448,9 @@ fn multiply_keys<S: Simd, K: HistoryBlock, A: Ask, const Q: usize, const B: usiz
         for i in 0..B {
             // SAFETY: d < head_dim; blocks are complete before this step.
             let key = unsafe { keys[i].key(s, d) };
-            asked[i].ask_key(s, d);
+            if i < N {
+                asked[i].ask_key(s, d);
+            }
             for j in 0..Q {
                 sums[j][i] = s.fma(q[j], key, sums[j][i]);
             }
@@ -526,11 +515,11 @@ fn weigh_chunks<S: Simd, H: History, A: History<Block: Ask>, const Q: usize, con
                 shared = shared.min(visible(j));
             }
             // The first vectors ask for whole values.
-            match ahead.with::<1>(i) {
-                Some([asked]) if chunk == 0 => {
-                    add_values::<S, _, _, Q, C>(s, block, asked, i, shared, chunk, seen, &mut sums)
-                }
-                _ => add_values::<S, _, _, Q, C>(s, block, (), i, shared, chunk, seen, &mut sums),
+            if chunk == 0 && i < ahead.blocks.len() {
+                let [asked] = ahead.from(i);
+                add_values::<S, _, _, Q, C>(s, block, asked, i, shared, chunk, seen, &mut sums);
+            } else {
+                add_values::<S, _, _, Q, C>(s, block, (), i, shared, chunk, seen, &mut sums);
             }
             for j in 0..Q {
                 for slot in shared..visible(j) {
