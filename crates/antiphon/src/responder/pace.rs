@@ -16,7 +16,7 @@ const REMEMBERED: usize = 15;
 const GROWTH: usize = 2;
 /// How many products of 8-bit weights take as long as one of attention: an estimate. It only says how the cost of a token grows
 /// along a prompt; what the cost is, is measured.
-const ATTENTION: f64 = 4.0;
+const ATTENTION: f64 = 3.0;
 
 /// What steps have taken so far, in seconds.
 #[derive(Debug)]
@@ -29,13 +29,20 @@ pub(crate) struct Pace {
     writing: Recent,
     /// What the first token of a prompt would add to such a step.
     reading: Recent,
+    /// The same, as the first steps of a prompt said it. With that the next one begins: what the end of a prompt says of its beginning
+    /// hangs on the slope.
+    opening: Recent,
+    /// Measurements of this prompt so far.
+    measured: usize,
     /// What the last such step has read.
     last: usize,
+    /// Where the last step began to read; 0 where it did not.
+    position: usize,
 }
 
 /// The last measurements of a kind. Steps on a shared machine vary, and what one takes that others interrupt says nothing: what is
 /// usual is their median.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Recent(VecDeque<f64>);
 
 impl Pace {
@@ -47,11 +54,26 @@ impl Pace {
     }
 
     fn with(most: usize, slope: f64) -> Self {
-        Self { most, slope, writing: Recent::default(), reading: Recent::default(), last: 0 }
+        Self {
+            most,
+            slope,
+            writing: Recent::default(),
+            reading: Recent::default(),
+            opening: Recent::default(),
+            measured: 0,
+            last: 0,
+            position: 0,
+        }
     }
 
-    /// Tokens of a prompt for the next step, from this position on, when so many sequences write in it.
-    pub(crate) fn chunk(&self, writers: usize, position: usize) -> usize {
+    /// Tokens of a prompt for the next step, from this position on, when so many sequences write in it. A position before the last one
+    /// is that of another prompt.
+    pub(crate) fn chunk(&mut self, writers: usize, position: usize) -> usize {
+        if position < self.position {
+            self.measured = 0;
+            self.reading = self.opening.clone();
+        }
+        self.position = position;
         let least = LEAST.min(self.most);
         match (writers, self.writing.usual(), self.reading.usual()) {
             (0, ..) => self.most,
@@ -74,6 +96,10 @@ impl Pace {
                 let added = (took - writing).max(0.01 * writing);
                 self.reading.learn(added / (read as f64 * self.cost(position)));
                 self.last = read;
+                self.measured += 1;
+                if self.measured <= REMEMBERED {
+                    self.opening = self.reading.clone();
+                }
             }
             (_, _, None) => {}
         }
@@ -144,6 +170,26 @@ mod tests {
             pace.learn(1, usual, 0, Duration::from_millis(200));
         }
         assert_eq!(pace.chunk(1, 0), usual);
+    }
+
+    #[test]
+    fn a_prompt_begins_with_what_the_beginning_of_the_last_one_taught() {
+        // The estimate is that tokens cost more and more, and they do not.
+        let mut pace = Pace::with(128, 0.002);
+        let mut prompt = || {
+            let (mut position, mut gaps) = (0, Vec::new());
+            while position < 2000 {
+                pace.learn(1, 0, 0, Duration::from_millis(10));
+                let read = pace.chunk(1, position);
+                gaps.push(10.0 + read as f64);
+                pace.learn(1, read, position, Duration::from_secs_f64(gaps[gaps.len() - 1] / 1e3));
+                position += read;
+            }
+            gaps
+        };
+        prompt();
+        let second = prompt();
+        assert!(second.iter().all(|gap| (18.0..28.0).contains(gap)), "{second:?}");
     }
 
     #[test]
