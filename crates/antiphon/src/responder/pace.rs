@@ -6,7 +6,7 @@ use std::time::Duration;
 use antiphon_inference::decoder::DecoderConfig;
 
 /// A step that also reads a prompt may take so many times as long as one that only writes: 2.5 is promised, and steps vary.
-const STRETCH: f64 = 2.4;
+const STRETCH: f64 = 2.43;
 /// A prompt that is hardly read helps nobody.
 const LEAST: usize = 4;
 /// How many measurements of a kind count.
@@ -145,7 +145,7 @@ mod tests {
     fn a_prompt_is_read_as_fast_as_those_who_write_allow() {
         assert_eq!(Pace::with(128, 0.0).chunk(0, 0), 128, "nobody waits");
         assert_eq!(Pace::with(128, 0.0).chunk(1, 0), LEAST, "nothing is known yet");
-        assert!((13..=14).contains(&learned(1000).chunk(2, 0)), "14 ms of 24 for 14 tokens");
+        assert!((13..=14).contains(&learned(1000).chunk(2, 0)), "14 ms of 24.3 for 14 tokens");
         assert_eq!(learned(10).chunk(2, 0), 128, "a step costs much and a token little");
         assert_eq!(learned(50_000).chunk(2, 0), LEAST, "not even one token fits");
         assert_eq!(learned(1000).chunk(0, 0), 128);
@@ -203,7 +203,7 @@ mod tests {
             gaps.push(took);
             pace.learn(1, read, position, Duration::from_secs_f64(took / 1e3));
         }
-        assert!(gaps[10..].iter().all(|gap| (22.0..24.1).contains(gap)), "{gaps:?}");
+        assert!(gaps[10..].iter().all(|gap| (22.0..24.5).contains(gap)), "{gaps:?}");
         assert!(pace.chunk(1, 0) > pace.chunk(1, 2000));
     }
 }
