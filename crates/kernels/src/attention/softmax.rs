@@ -418,6 +418,7 @@ fn multiply<S: Simd, H: History, A: History<Block: Ask>, const Q: usize, const B
         for i in 0..B {
             keys[i] = history.block((blocks.start + first + i).min(last));
         }
+        // A tile of many has one block to ask for, and asks for it once.
         let sums = match ahead.blocks.len().saturating_sub(first) {
             0 => multiply_keys::<S, _, A::Block, Q, B, 0>(s, keys, [], head_dim, seen),
             1 if B > 1 => multiply_keys::<S, _, _, Q, B, 1>(s, keys, ahead.from(first), head_dim, seen),
@@ -570,7 +571,7 @@ unsafe fn add_values<S: Simd, V: HistoryBlock, A: Ask, const Q: usize, const C: 
     }
 }
 
-/// Queries that go together over converted blocks: their states stay in the first cache.
+/// Queries that go together: their states stay in the first cache.
 const MAX_QUERIES: usize = 48;
 /// So few convert on their own: it takes as long as converting for all.
 const FEW_QUERIES: usize = 8;
