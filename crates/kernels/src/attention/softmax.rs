@@ -3,7 +3,7 @@
 //! A query walks over groups of four blocks of sixteen positions from position 0 on, keeps the largest score so far, and rescales
 //! what it has when a group brings a larger one. The order depends on positions alone, so a prompt may be cut into
 //! chunks anywhere without changing a bit. Keys lie transposed (a line holds one element of sixteen positions), so
-//! scores need no sums across lanes; up to four queries share each key and value that is loaded.
+//! scores need no sums across lanes; the queries of a tile, as many as there are registers for, share each key and value that is loaded.
 //!
 //! Cached keys and values are f16. With wide vectors they are converted as they are loaded, which costs nothing beside the products,
 //! and with others, too, for a few queries. For many, as a prompt has, the keys of a group are converted once, all queries take their
@@ -129,8 +129,8 @@ impl Heads {
         let mut scratch = MaybeUninit::<Scratch>::uninit();
         let scratch = scratch.as_mut_ptr();
         let all = rows.len() * heads.len();
-        // About equally many at a time, in whole tiles of four.
-        let most = all.div_ceil(all.div_ceil(MAX_QUERIES)).next_multiple_of(4);
+        // About equally many at a time, in whole tiles.
+        let most = all.div_ceil(all.div_ceil(MAX_QUERIES)).next_multiple_of(S::PANEL);
         for first in (0..all).step_by(most) {
             let count = most.min(all - first);
             let queries = self.queries(&rows, &heads, &visible, first, count);
@@ -192,10 +192,11 @@ fn gather<S: Simd, H: History<Block: Ask>>(
         let weights: *mut Weights = (&raw mut (*scratch).weights).cast();
         let states = States::new((&raw mut (*scratch).states).cast(), head_dim);
         states.clear(s, queries.len());
-        let (longest, count) = (longest(queries), queries.chunks(4).len());
+        let (longest, count) = (longest(queries), queries.chunks(S::PANEL).len());
         let all = longest.div_ceil(KV_BLOCK);
-        let tiles = queries.chunks(4).enumerate().map(|(index, queries)| {
-            let (states, weights) = (states.from(4 * index), weights.wrapping_add(4 * index));
+        let tiles = queries.chunks(S::PANEL).enumerate().map(|(index, queries)| {
+            let first = index * S::PANEL;
+            let (states, weights) = (states.from(first), weights.wrapping_add(first));
             Tile { seen: Seen { queries, states, weights }, head_dim, all, share: (index, count) }
         });
         let groups = |blocks| (0..all).step_by(blocks).map(move |first| first..(first + blocks).min(all));
@@ -265,7 +266,7 @@ impl<H: History<Block: Ask>> Ahead<H> {
     }
 }
 
-/// Up to four queries, what they have gathered, and what they weigh the present group with.
+/// The queries of a tile, what they have gathered, and what they weigh the present group with.
 #[derive(Clone, Copy)]
 struct Seen<'a> {
     queries: &'a [Query],
@@ -274,7 +275,7 @@ struct Seen<'a> {
     weights: *mut Weights,
 }
 
-/// Up to four queries that go together.
+/// Some queries that go together, as many as rows of activations do at most.
 #[derive(Clone, Copy)]
 struct Tile<'a> {
     seen: Seen<'a>,
@@ -301,6 +302,8 @@ impl Tile<'_> {
             1 => s.call(Walk::<_, _, 1, KEYS, VALUES> { tile: self, history, far, blocks }),
             2 => s.call(Walk::<_, _, 2, KEYS, VALUES> { tile: self, history, far, blocks }),
             3 => s.call(Walk::<_, _, 3, KEYS, VALUES> { tile: self, history, far, blocks }),
+            5 if S::PANEL > 4 => s.call(Walk::<_, _, 5, KEYS, VALUES> { tile: self, history, far, blocks }),
+            6 if S::PANEL > 4 => s.call(Walk::<_, _, 6, KEYS, VALUES> { tile: self, history, far, blocks }),
             _ => s.call(Walk::<_, _, 4, KEYS, VALUES> { tile: self, history, far, blocks }),
         }
     }
