@@ -76,6 +76,9 @@ pub(crate) trait Work {
     /// Names the piece that is computed next, of the step whose input was copied last.
     fn name(&self, step: usize, piece: usize, own: &mut Self::Own);
 
+    /// Asks for the places where a piece's values go.
+    fn ask_places(&self, step: usize, piece: usize);
+
     /// Computes the piece that was named. May run while the rest of the work no longer exists.
     fn compute(own: &mut Self::Own);
 
@@ -179,6 +182,10 @@ impl Work for Job<'_> {
 
     fn name(&self, step: usize, piece: usize, own: &mut Apart) {
         self.program.steps[step].take_tiles(piece, self.path, &self.buffers, own);
+    }
+
+    fn ask_places(&self, step: usize, piece: usize) {
+        self.program.steps[step].ask_places(piece, self.path, &self.buffers);
     }
 
     fn compute(own: &mut Apart) {
@@ -329,6 +336,7 @@ impl Board {
                     copied = true;
                 }
                 (*work).name(step, piece, own);
+                (*work).ask_places(step, piece);
             }
             // From here on others may compute it as well.
             self.marks[piece].store(taken, Ordering::Release);

@@ -99,6 +99,20 @@ impl Kernel for Linear<'_> {
     }
 }
 
+/// The places where the values of a piece go that is computed apart.
+pub(crate) struct Places<'a>(pub(crate) Linear<'a>);
+
+impl Kernel for Places<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for tile in self.0.tiles.clone() {
+            self.0.ask_places(s, tile, &self.0.rows);
+        }
+    }
+}
+
 /// A piece whose sums were computed apart.
 pub(crate) struct Finished<'a> {
     pub(crate) linear: Linear<'a>,

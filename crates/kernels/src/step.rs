@@ -9,7 +9,7 @@ use crate::apart::Apart;
 use crate::attention::{CachedPiece, Heads, PackPiece, SpanPiece, StorePiece};
 use crate::isa::Path;
 use crate::kv::{KV_BLOCK, KvCells, KvRow};
-use crate::linear::{Finish, Finished, Input, Linear, MAX_PANEL};
+use crate::linear::{Finish, Finished, Input, Linear, MAX_PANEL, Places};
 use crate::matrix::{Matrix, TILE};
 use crate::plane::{Plane, QuantPlane};
 use crate::program::{Slot, Value};
@@ -230,6 +230,11 @@ impl Step<'_> {
             };
             own.take_tiles(w, tiles.chain(partners), path);
         }
+    }
+
+    /// Asks for the places where the values of a piece go that is computed apart, to come meanwhile.
+    pub(crate) fn ask_places(&self, piece: usize, path: Path, buffers: &Buffers<'_>) {
+        path.run(Places(self.linear(piece, buffers)));
     }
 
     /// Puts the sums of a piece that was computed apart where they belong.

@@ -103,6 +103,8 @@ impl<'a> Work for &'a Additions {
         own.sum = own.values[piece] + 1;
     }
 
+    fn ask_places(&self, _step: usize, _piece: usize) {}
+
     fn compute(own: &mut Own<'a>) {
         if own.step == 1 && own.thread == own.work.late {
             own.work.is_late.store(true, Ordering::Release);
