@@ -189,6 +189,12 @@ fn gather<S: Simd, H: History<Block: Ask>>(
 ) {
     // SAFETY: the scratch has room for the states and weights of all queries and for a group of heads of MAX_HEAD_DIM.
     unsafe {
+        // Another thread may have rotated some of them: element by element, they would be waited for several times.
+        for query in queries {
+            for start in (0..head_dim).step_by(LANES) {
+                s.prefetch(query.q.wrapping_add(start).cast());
+            }
+        }
         let weights: *mut Weights = (&raw mut (*scratch).weights).cast();
         let states = States::new((&raw mut (*scratch).states).cast(), head_dim);
         states.clear(s, queries.len());
