@@ -1,6 +1,6 @@
 //! Products of rows with packed matrices, and what is done with a product before it is stored.
 //!
-//! The tile is outside and panels of up to eight rows inside, so weights are read from memory once. One output
+//! The tile is outside and panels of up to twelve rows inside, so weights are read from memory once. One output
 //! element is one lane: its blocks (or inputs) are added from first to last by one chain of fused multiply-adds,
 //! and k is never split; where a tile is unpacked in parts, the chain goes on from part to part. So an element has
 //! the same bits whatever panel it falls into.
@@ -8,13 +8,13 @@
 /// Calls a panel of so many rows, which it then knows as a constant.
 macro_rules! call_panel {
     ($s:expr, $rows:expr, $panel:ident::<$kind:ty>, $inputs:expr) => {
-        call_panel!(@ $s, $rows, $panel, $kind, $inputs, 1 2 3 4 5 6 7 8)
+        call_panel!(@ $s, $rows, $panel, $kind, $inputs, 1 2 3 4 5 6 7 8 9 10 11 12)
     };
     (@ $s:expr, $rows:expr, $panel:ident, $kind:ty, $inputs:expr, $($count:literal)*) => {{
         const { assert!(MAX_PANEL == [$($count),*].len()) };
         match $rows {
-            $($count => $s.call($panel::<$kind, $count>($inputs, PhantomData)),)*
-            rows => unreachable!("a panel has 1 to {MAX_PANEL} rows, not {rows}"),
+            $($count if $count <= most_rows::<S>() => $s.call($panel::<$kind, $count>($inputs, PhantomData)),)*
+            rows => unreachable!("a panel has 1 to {} rows, not {rows}", most_rows::<S>()),
         }
     }};
 }
@@ -313,10 +313,15 @@ impl Set {
     }
 }
 
-/// Rows of a panel where there are so many. Few rows make one or two panels of up to 8: fewer passes over a tile are worth more
-/// then than registers for all sums.
+/// Rows of a panel where there are so many. Few rows make one panel, or two: fewer passes over a tile are worth more then than
+/// registers for all sums.
 fn rows_of_panel<S: Simd>(rows: usize) -> usize {
-    if S::PANEL > 4 && rows <= 2 * MAX_PANEL { MAX_PANEL } else { S::PANEL }
+    if rows <= FEW_ROWS { most_rows::<S>() } else { S::PANEL }
+}
+
+/// Rows that a panel has at most.
+const fn most_rows<S: Simd>() -> usize {
+    if S::PANEL > 4 { MAX_PANEL } else { S::PANEL }
 }
 
 /// Splits rows evenly into parts of at most `most`.
@@ -367,7 +372,9 @@ unsafe fn store<S: Simd, const M: usize>(s: S, from: &[[S::F32; 2]; M], to: *mut
     }
 }
 
-/// Rows a panel has at most.
-pub(crate) const MAX_PANEL: usize = 8;
+/// Rows a panel has at most, where there are many registers: not all sums of twelve are in them, but weights are read once.
+pub(crate) const MAX_PANEL: usize = 12;
+/// So many rows make one such panel, or two.
+const FEW_ROWS: usize = 16;
 /// Rows of a set at most: enough to make unpacking cheap, few enough for their sums to stay in the first cache.
 const SET_ROWS: usize = 96;

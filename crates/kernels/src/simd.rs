@@ -42,7 +42,7 @@ pub(crate) trait Simd: Copy + 'static {
 
     /// Both halves (2 x 16 rows) of a tile fit in registers at once.
     const WIDE: bool;
-    /// Rows of activations in a register panel, at most 8, and queries in a tile: four or six.
+    /// Rows of activations in a register panel, and queries in a tile: four or six.
     const PANEL: usize;
 
     /// Runs a kernel in a function of its own that has the instructions enabled.

@@ -1,13 +1,13 @@
 //! Some rows of quantized activations times the blocks of a tile: where the time goes.
 //!
 //! Integer products of a run of inputs are exact; each run's sum is made an f32 and added to its output by one fused
-//! multiply-add, from the first run to the last. A panel holds the sums of up to eight rows in registers.
+//! multiply-add, from the first run to the last. A panel holds the sums of some rows in registers.
 
 #![allow(clippy::needless_range_loop, reason = "loops of constant length over several register arrays")]
 
 use std::marker::PhantomData;
 
-use super::{MAX_PANEL, load, store};
+use super::{MAX_PANEL, load, most_rows, store};
 use crate::isa::Kernel;
 use crate::matrix::TILE;
 use crate::memory::LINE;

@@ -6,7 +6,7 @@
 use std::marker::PhantomData;
 
 use super::panel::Ahead;
-use super::{MAX_PANEL, store};
+use super::{MAX_PANEL, most_rows, store};
 use crate::isa::Kernel;
 use crate::matrix::TILE;
 use crate::memory::LINE;

@@ -131,7 +131,7 @@ fn a_row_has_the_same_bits_in_every_batch() {
             })
         };
         let all = multiply(&ids);
-        for cut in [1, 6, 17, 96, 120] {
+        for cut in [1, 6, 11, 17, 96, 120] {
             let (first, second) = ids.split_at(cut);
             let parts = [multiply(first), multiply(second)].concat();
             assert_same_bits(&parts, &all, &format!("{format:?} cut at {cut}"));
