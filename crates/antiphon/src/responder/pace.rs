@@ -7,6 +7,9 @@ use antiphon_inference::decoder::DecoderConfig;
 
 /// A step that also reads a prompt may take so many times as long as one that only writes: 2.5 is promised, and steps vary.
 const STRETCH: f64 = 2.43;
+/// A prompt that is read at so much of its speed alone is read fast enough: 0.6 is promised, and steps vary. What is left makes steps
+/// shorter.
+const ENOUGH: f64 = 0.68;
 /// A prompt that is hardly read helps nobody.
 const LEAST: usize = 4;
 /// How many measurements of a kind count.
@@ -25,6 +28,8 @@ pub(crate) struct Pace {
     most: usize,
     /// By how much a token costs more for each position before it.
     slope: f64,
+    /// What the first token of a prompt takes where nobody writes and as many are read as may be.
+    alone: Recent,
     /// A step in which nothing is read.
     writing: Recent,
     /// What the first token of a prompt would add to such a step.
@@ -57,6 +62,7 @@ impl Pace {
         Self {
             most,
             slope,
+            alone: Recent::default(),
             writing: Recent::default(),
             reading: Recent::default(),
             opening: Recent::default(),
@@ -78,7 +84,12 @@ impl Pace {
         match (writers, self.writing.usual(), self.reading.usual()) {
             (0, ..) => self.most,
             (_, Some(writing), Some(reading)) => {
-                let fit = (STRETCH - 1.0) * writing / (reading * self.cost(position));
+                let cost = self.cost(position);
+                let (reading, alone) = (reading * cost, self.alone.usual().map(|alone| alone * cost));
+                let longest = (STRETCH - 1.0) * writing / reading;
+                // n tokens that take n alone of their own and writing + n reading here, where the one is ENOUGH of the other.
+                let spared = alone.map_or(0.0, |alone| alone - ENOUGH * reading);
+                let fit = if spared > 0.0 { longest.min(ENOUGH * writing / spared) } else { longest };
                 (fit as usize).min(GROWTH * self.last).clamp(least, self.most)
             }
             _ => least,
@@ -89,7 +100,12 @@ impl Pace {
     pub(crate) fn learn(&mut self, writers: usize, read: usize, position: usize, took: Duration) {
         let took = took.as_secs_f64();
         match (writers, read, self.writing.usual()) {
-            (0, ..) => {}
+            (0, ..) => {
+                // The rest of a prompt, if it is small, says what weights cost, not tokens.
+                if read == self.most {
+                    self.alone.learn(took / (read as f64 * self.cost(position + read / 2)));
+                }
+            }
             (_, 0, _) => self.writing.learn(took),
             // A step that reads takes longer than one that does not, whatever the clock says once.
             (_, _, Some(writing)) => {
@@ -150,6 +166,18 @@ mod tests {
         assert_eq!(learned(50_000).chunk(2, 0), LEAST, "not even one token fits");
         assert_eq!(learned(1000).chunk(0, 0), 128);
         assert_eq!(Pace::with(3, 0.0).chunk(1, 0), 3, "the setting is the most");
+    }
+
+    #[test]
+    fn what_a_prompt_does_not_need_makes_steps_shorter() {
+        let mut pace = learned(1000);
+        pace.learn(0, 100, 0, Duration::from_secs(1));
+        assert!((13..=14).contains(&pace.chunk(2, 0)), "the rest of a prompt says nothing");
+        pace.learn(0, 128, 0, Duration::from_micros(128 * 1300));
+        assert_eq!(pace.chunk(2, 0), 10, "10.97 tokens would take 14.3 ms alone and 21 here, so 0.68");
+        let mut pace = learned(1000);
+        pace.learn(0, 128, 0, Duration::from_micros(128 * 900));
+        assert!((13..=14).contains(&pace.chunk(2, 0)), "0.68 is more than a step of 24.3 ms gives");
     }
 
     #[test]
