@@ -316,7 +316,7 @@ impl Set {
 /// Rows of a panel where there are so many. Few rows make one panel, or two: fewer passes over a tile are worth more then than
 /// registers for all sums.
 fn rows_of_panel<S: Simd>(rows: usize) -> usize {
-    if rows <= FEW_ROWS { most_rows::<S>() } else { S::PANEL }
+    if rows <= ROWS_OF_TWO_PANELS { most_rows::<S>() } else { S::PANEL }
 }
 
 /// Rows that a panel has at most.
@@ -374,7 +374,7 @@ unsafe fn store<S: Simd, const M: usize>(s: S, from: &[[S::F32; 2]; M], to: *mut
 
 /// Rows a panel has at most, where there are many registers: not all sums of twelve are in them, but weights are read once.
 pub(crate) const MAX_PANEL: usize = 12;
-/// So many rows make one such panel, or two.
-const FEW_ROWS: usize = 16;
+/// Up to so many rows make one such panel, or two.
+const ROWS_OF_TWO_PANELS: usize = 16;
 /// Rows of a set at most: enough to make unpacking cheap, few enough for their sums to stay in the first cache.
 const SET_ROWS: usize = 96;

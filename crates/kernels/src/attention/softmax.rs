@@ -3,7 +3,8 @@
 //! A query walks over groups of four blocks of sixteen positions from position 0 on, keeps the largest score so far, and rescales
 //! what it has when a group brings a larger one. The order depends on positions alone, so a prompt may be cut into
 //! chunks anywhere without changing a bit. Keys lie transposed (a line holds one element of sixteen positions), so
-//! scores need no sums across lanes; the queries of a tile, as many as there are registers for, share each key and value that is loaded.
+//! scores need no sums across lanes; the queries of a tile, as many as there are registers for, share each key and value
+//! that is loaded.
 //!
 //! Cached keys and values are f16. With wide vectors they are converted as they are loaded, which costs nothing beside the products,
 //! and with others, too, for a few queries. For many, as a prompt has, the keys of a group are converted once, all queries take their
@@ -130,6 +131,7 @@ impl Heads {
         let scratch = scratch.as_mut_ptr();
         let all = rows.len() * heads.len();
         // About equally many at a time, in whole tiles.
+        const { assert!(MAX_QUERIES.is_multiple_of(S::PANEL)) };
         let most = all.div_ceil(all.div_ceil(MAX_QUERIES)).next_multiple_of(S::PANEL);
         for first in (0..all).step_by(most) {
             let count = most.min(all - first);
